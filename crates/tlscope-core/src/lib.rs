@@ -1,0 +1,3 @@
+//! Events in, output out.
+#![forbid(unsafe_code)]
+pub mod event;

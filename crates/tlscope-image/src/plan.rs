@@ -1,0 +1,169 @@
+//! The plan of an image: data only.
+//!
+//! A plan says where to probe (`Probe`: a role and a file offset) and which
+//! layout values the probes need (`Layout`). Each value carries the evidence it
+//! was derived from; what could not be derived is listed by name in `missing`.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::elf::{Address, FileOffset};
+
+/// Everything tlscope needs to know about one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    pub family: Family,
+    pub arch: Arch,
+    /// Shown to the user; decides nothing.
+    pub version: Option<String>,
+    /// The GNU build id in lower-case hexadecimal.
+    pub build_id: Option<String>,
+    /// How the family was recognised.
+    pub recognised_by: String,
+    pub probes: Vec<Probe>,
+    pub layout: Layout,
+    pub missing: Vec<Missing>,
+}
+
+impl Plan {
+    /// The probes that carry plaintext.
+    pub fn data_probes(&self) -> impl Iterator<Item = &Probe> {
+        self.probes.iter().filter(|p| p.role.is_data())
+    }
+
+    /// The probes that carry TLS secrets.
+    pub fn secret_probes(&self) -> impl Iterator<Item = &Probe> {
+        self.probes.iter().filter(|p| p.role.is_secret())
+    }
+}
+
+/// A library family: one row of `library::LIBRARIES`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    OpenSsl,
+    LibreSsl,
+    BoringSsl,
+    GnuTls,
+    Nss,
+    Go,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OpenSsl => "OpenSSL",
+            Self::LibreSsl => "LibreSSL",
+            Self::BoringSsl => "BoringSSL",
+            Self::GnuTls => "GnuTLS",
+            Self::Nss => "NSS",
+            Self::Go => "Go crypto/tls",
+        })
+    }
+}
+
+/// The instruction set of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arch {
+    #[serde(rename = "x86_64")]
+    X86_64,
+    Aarch64,
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        })
+    }
+}
+
+/// One place to probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Probe {
+    pub role: Role,
+    /// The function's name where a symbol names it.
+    pub symbol: Option<String>,
+    pub address: Address,
+    pub offset: FileOffset,
+    /// How the place was found, for `tlscope inspect`.
+    pub evidence: String,
+}
+
+/// What a probed function means to tlscope. Each role is one BPF program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// `int f(SSL *, const void *buf, int num)`: returns the bytes written.
+    Write,
+    /// `int f(SSL *, void *buf, int num)`: returns the bytes read.
+    Read,
+    /// `int f(SSL *, const void *buf, size_t num, size_t *written)`: returns 1.
+    WriteEx,
+    /// `int f(SSL *, void *buf, size_t num, size_t *read)`: returns 1.
+    ReadEx,
+    /// `int f(SSL *, const void *buf, size_t num, uint64_t flags, size_t *written)`: returns 1.
+    WriteEx2,
+    /// `int f(SSL *)`: the handshake; the socket it touches is the connection's.
+    Handshake,
+    /// `SSL *f(SSL_CTX *)`: a connection object is born.
+    New,
+    /// `int f(SSL *)`: the object is made ready for another connection.
+    Clear,
+    /// `void f(SSL *)`: the object may end here.
+    Free,
+    /// `f(conn, const char *label, const void *secret, size_t len)`: the key-log sink.
+    SecretSink,
+}
+
+impl Role {
+    pub fn is_data(self) -> bool {
+        matches!(self, Self::Write | Self::Read | Self::WriteEx | Self::ReadEx | Self::WriteEx2)
+    }
+
+    pub fn is_secret(self) -> bool {
+        matches!(self, Self::SecretSink)
+    }
+}
+
+/// Offsets inside the library's objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Layout {
+    /// From the sink's first argument to the 32 bytes of the client random.
+    pub client_random: Option<LayoutValue>,
+}
+
+/// A derived path and what it was derived from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayoutValue {
+    pub path: FieldPath,
+    pub evidence: String,
+}
+
+/// A walk from a pointer to a field: every offset but the last is added and
+/// dereferenced, the last is added only. `[0x30, 0x30]` is `*(p + 0x30) + 0x30`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldPath(pub Vec<u32>);
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((last, derefs)) = self.0.split_last() else {
+            return f.write_str("arg");
+        };
+        let place = derefs
+            .iter()
+            .fold(String::from("arg"), |place, offset| format!("*({place} + {offset:#x})"));
+        write!(f, "{place} + {last:#x}")
+    }
+}
+
+/// Something the plan lacks: never guessed, always said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// What is missing, in the user's words: "plaintext", "secrets", "`SSL_read_ex`".
+    pub what: String,
+    pub why: String,
+}
