@@ -1,2 +1,17 @@
-//! Targets.
+//! The processes of a machine: which images they map, what starts and ends.
+//!
+//! `Finder` lists the images that could hold a TLS library: those that running
+//! processes map, in every mount namespace, and those that the dynamic loader
+//! would find. It knows names and inodes only; what an image really is gets
+//! decided by its content, in `tlscope-image`.
 #![forbid(unsafe_code)]
+
+mod finder;
+mod image;
+mod names;
+mod process;
+
+pub use finder::{Finder, ScanError, ScanReport};
+pub use image::{FoundBy, ImageId, NamedError, Target, named};
+pub use names::{NamePattern, OPENSSL};
+pub use process::{ProcessInfo, is_alive, process};

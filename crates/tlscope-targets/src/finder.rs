@@ -1,0 +1,292 @@
+//! Finding images: what running processes map, and what the loader would find.
+//!
+//! An image is handed out once, named by (device, inode). The numbers of a
+//! probed image cannot come back for another file: a probe holds its inode.
+//! Processes that end while they are looked at are normal, not errors.
+
+mod ld_cache;
+mod loader;
+mod maps;
+mod overlay;
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::image::{FoundBy, ImageId, Target};
+use crate::names::NamePattern;
+use maps::Mapping;
+
+#[derive(Debug)]
+pub struct Finder {
+    names: Vec<NamePattern>,
+    /// `/`, or a tree that stands for it in tests.
+    root: PathBuf,
+    /// Images handed out, and other numbers under which they may be met.
+    seen: HashSet<ImageId>,
+    /// One maps file after the other is read into this.
+    buffer: Vec<u8>,
+    last: ScanReport,
+}
+
+/// What the last scan looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScanReport {
+    pub processes: usize,
+    /// Processes whose maps we have no right to read.
+    pub unreadable: usize,
+    pub elapsed: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be listed: {source}", path.display())]
+pub struct ScanError {
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+impl Finder {
+    pub fn new(names: &[NamePattern]) -> Self {
+        Self::at(Path::new("/"), names)
+    }
+
+    /// A finder for the system whose root directory, with `proc` in it, is `root`.
+    pub fn at(root: &Path, names: &[NamePattern]) -> Self {
+        Self {
+            names: names.to_vec(),
+            root: root.to_owned(),
+            seen: HashSet::new(),
+            buffer: Vec::with_capacity(256 * 1024),
+            last: ScanReport::default(),
+        }
+    }
+
+    /// The images that running processes map, without those handed out before.
+    pub fn scan(&mut self) -> Result<Vec<Target>, ScanError> {
+        let start = Instant::now();
+        let mut found = Found::default();
+        let mut report = ScanReport::default();
+        for pid in self.pids()? {
+            report.processes += 1;
+            match self.read_maps(pid) {
+                Ok(()) => self.sift(pid, &mut found),
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => report.unreadable += 1,
+                Err(_) => {} // it ended
+            }
+        }
+        self.seen.extend(found.index.into_keys());
+        report.elapsed = start.elapsed();
+        self.last = report;
+        Ok(found.targets)
+    }
+
+    /// The images that the dynamic loader would find, without those handed out before.
+    pub fn loader(&mut self) -> Vec<Target> {
+        let mut targets = Vec::new();
+        for shown in loader::libraries(&self.root, |name| self.is_candidate(name)) {
+            let path = below(&self.root, shown.as_os_str().as_bytes());
+            let Some(image) = loader::native_elf(&path) else {
+                continue;
+            };
+            if self.seen.insert(image) {
+                let shown = shown.display().to_string();
+                let found_by = FoundBy::Loader;
+                targets.push(Target {
+                    image,
+                    path,
+                    shown,
+                    users: Vec::new(),
+                    found_by,
+                });
+            }
+        }
+        targets
+    }
+
+    /// Lets an image be handed out again: it was gone before it could be opened.
+    pub fn forget(&mut self, image: ImageId) {
+        self.seen.remove(&image);
+    }
+
+    pub fn report(&self) -> ScanReport {
+        self.last
+    }
+
+    fn pids(&self) -> Result<Vec<u32>, ScanError> {
+        let path = self.root.join("proc");
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(source) => return Err(ScanError { path, source }),
+        };
+        let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        Ok(entries.filter_map(Result::ok).filter_map(number).collect())
+    }
+
+    /// Reads the process's maps file into `buffer`. It is empty for a kernel
+    /// thread, but also when the first thread of a program has ended before others.
+    fn read_maps(&mut self, pid: u32) -> io::Result<()> {
+        let dir = self.root.join("proc").join(pid.to_string());
+        self.read_file(&dir.join("maps"))?;
+        if !self.buffer.is_empty() {
+            return Ok(());
+        }
+        for thread in fs::read_dir(dir.join("task"))?.filter_map(Result::ok) {
+            if thread.file_name().as_bytes() != pid.to_string().as_bytes() {
+                self.read_file(&thread.path().join("maps"))?;
+                if !self.buffer.is_empty() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_file(&mut self, path: &Path) -> io::Result<()> {
+        self.buffer.clear();
+        File::open(path)?.read_to_end(&mut self.buffer).map(drop)
+    }
+
+    /// Takes the new images of one process out of `buffer`.
+    fn sift(&self, pid: u32, found: &mut Found) {
+        let mut last = None;
+        for mapping in maps::parse(&self.buffer) {
+            if last == Some(mapping.image) || self.seen.contains(&mapping.image) {
+                continue;
+            }
+            let name = mapping
+                .path
+                .rsplit(|&b| b == b'/')
+                .next()
+                .unwrap_or_default();
+            if !self.is_candidate(name) {
+                continue;
+            }
+            last = Some(mapping.image);
+            if !found.has_user(mapping.image, pid) {
+                self.add(pid, &mapping, found);
+            }
+        }
+    }
+
+    fn add(&self, pid: u32, mapping: &Mapping<'_>, found: &mut Found) {
+        let real = self.behind_overlay(pid, mapping);
+        if real.is_some_and(|real| self.seen.contains(&real)) {
+            // Probed already under its real number; not again under this one.
+            return;
+        }
+        if real.is_some_and(|real| found.has_user(real, pid)) {
+            found.alias(mapping.image, real);
+            return;
+        }
+        // Without a path it is not marked as seen: the next scan tries again.
+        if let Some(path) = self.locate(pid, mapping) {
+            found.push(Target {
+                image: mapping.image,
+                path,
+                shown: String::from_utf8_lossy(&mapping.path).into_owned(),
+                users: vec![pid],
+                found_by: FoundBy::Mapped,
+            });
+            found.alias(mapping.image, real);
+        }
+    }
+
+    /// A path that opens the mapped file from here, the longest-lived first: our
+    /// own tree, the process's root, and for deleted files the mapping itself.
+    fn locate(&self, pid: u32, mapping: &Mapping<'_>) -> Option<PathBuf> {
+        let process = self.root.join("proc").join(pid.to_string());
+        let plain = below(&self.root, &mapping.path);
+        let rooted = below(&process.join("root"), &mapping.path);
+        let mapped = process.join("map_files").join(mapping.range());
+        let id = |path: &PathBuf| fs::metadata(path).ok().map(|file| ImageId::of(&file));
+        let exact = [&plain, &rooted, &mapped]
+            .into_iter()
+            .find(|p| id(p) == Some(mapping.image));
+        // btrfs: stat() gives another device than maps does.
+        let near = || {
+            let same_inode = || id(&rooted).is_some_and(|id| id.ino == mapping.image.ino);
+            if id(&mapped).is_some() {
+                Some(&mapped)
+            } else {
+                same_inode().then_some(&rooted)
+            }
+        };
+        exact.or_else(near).cloned()
+    }
+
+    /// The numbers of the file in an overlay's layer, for a file seen through the overlay.
+    fn behind_overlay(&self, pid: u32, mapping: &Mapping<'_>) -> Option<ImageId> {
+        // File systems without a device of their own, overlays among them, have major 0.
+        if mapping.image.dev.0 != 0 {
+            return None;
+        }
+        let process = self.root.join("proc").join(pid.to_string());
+        let mounts = fs::read(process.join("mountinfo")).ok()?;
+        let above = fs::metadata(below(&process.join("root"), &mapping.path)).ok()?;
+        overlay::layer_paths(&mounts, mapping.image.dev, &mapping.path)
+            .iter()
+            .filter_map(|path| fs::metadata(below(&self.root, path)).ok())
+            .find(|layer| overlay::same_file(&above, layer))
+            .map(|layer| ImageId::of(&layer))
+    }
+
+    fn is_candidate(&self, name: &[u8]) -> bool {
+        self.names.iter().any(|pattern| pattern.matches(name))
+    }
+}
+
+/// The new images of one scan.
+#[derive(Default)]
+struct Found {
+    targets: Vec<Target>,
+    index: HashMap<ImageId, usize>,
+}
+
+impl Found {
+    /// Whether the image is among the found; if so, `pid` is now one of its users.
+    fn has_user(&mut self, image: ImageId, pid: u32) -> bool {
+        let Some(&at) = self.index.get(&image) else {
+            return false;
+        };
+        let users = &mut self.targets[at].users;
+        if users.last() != Some(&pid) {
+            users.push(pid);
+        }
+        true
+    }
+
+    fn push(&mut self, target: Target) {
+        self.index.insert(target.image, self.targets.len());
+        self.targets.push(target);
+    }
+
+    /// Makes two numbers of one file lead to the same target.
+    fn alias(&mut self, image: ImageId, real: Option<ImageId>) {
+        let Some(real) = real else { return };
+        let known = self
+            .index
+            .get(&image)
+            .or_else(|| self.index.get(&real))
+            .copied();
+        if let Some(at) = known {
+            self.index.insert(image, at);
+            self.index.insert(real, at);
+        }
+    }
+}
+
+/// `path`, absolute in another tree, as a path below that tree's `root`.
+fn below(root: &Path, path: &[u8]) -> PathBuf {
+    let relative = path
+        .iter()
+        .position(|&b| b != b'/')
+        .map_or(&path[..0], |at| &path[at..]);
+    root.join(OsStr::from_bytes(relative))
+}
+
+#[cfg(test)]
+mod tests;

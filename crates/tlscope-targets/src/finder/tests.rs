@@ -1,0 +1,291 @@
+//! The finder on made-up systems: a tree in a temporary directory stands for `/`.
+
+use std::fmt::Write;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::names::OPENSSL;
+
+/// A small generator for damaged input: the same on every run.
+pub(super) struct Random(pub u64);
+
+impl Random {
+    pub(super) fn below(&mut self, end: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+}
+
+/// A root directory that goes when the test ends.
+struct Tree(PathBuf);
+
+impl Tree {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let root = std::env::temp_dir().join(format!("tlscope-targets-{}-{n}", std::process::id()));
+        fs::create_dir_all(root.join("proc")).unwrap();
+        Self(root)
+    }
+
+    fn write(&self, path: &str, content: &[u8]) -> ImageId {
+        let path = below(&self.0, path.as_bytes());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        ImageId::of(&fs::metadata(path).unwrap())
+    }
+
+    fn elf(&self, path: &str) -> ImageId {
+        let mut header = b"\x7fELF\x02\x01".to_vec();
+        header.resize(18, 0);
+        let machine: u16 = if cfg!(target_arch = "x86_64") {
+            62
+        } else {
+            183
+        };
+        header.extend(machine.to_le_bytes());
+        self.write(path, &header)
+    }
+
+    /// A process whose root is the tree's own.
+    fn process(&self, pid: u32, mappings: &[(ImageId, &str)]) {
+        let mut maps = String::new();
+        for (i, (image, path)) in mappings.iter().enumerate() {
+            let base = 0x7000_0000_0000u64 + i as u64 * 0x2000;
+            for (part, perms) in ["r--p", "r-xp"].into_iter().enumerate() {
+                let start = base + part as u64 * 0x1000;
+                let (major, minor) = image.dev;
+                let end = start + 0x1000;
+                write!(
+                    maps,
+                    "{start:08x}-{end:08x} {perms} 00000000 {major:02x}:{minor:02x} "
+                )
+                .and_then(|()| writeln!(maps, "{} {:20}{path}", image.ino, ""))
+                .unwrap();
+            }
+        }
+        self.write(&format!("/proc/{pid}/maps"), maps.as_bytes());
+        let root = self.0.join(format!("proc/{pid}/root"));
+        let _ = fs::remove_file(&root);
+        symlink(&self.0, root).unwrap();
+    }
+
+    fn finder(&self) -> Finder {
+        Finder::at(&self.0, OPENSSL)
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn an_image_is_one_target_with_all_its_users() {
+    let tree = Tree::new();
+    let ssl = tree.elf("/lib/libssl.so.3");
+    let libc = tree.elf("/lib/libc.so.6");
+    tree.process(10, &[(ssl, "/lib/libssl.so.3"), (libc, "/lib/libc.so.6")]);
+    tree.process(11, &[(libc, "/lib/libc.so.6")]);
+    tree.process(12, &[(ssl, "/lib/libssl.so.3")]);
+    let mut finder = tree.finder();
+    let mut targets = finder.scan().unwrap();
+    assert_eq!(targets.len(), 1);
+    targets[0].users.sort_unstable();
+    let expected = Target {
+        image: ssl,
+        path: tree.0.join("lib/libssl.so.3"),
+        shown: "/lib/libssl.so.3".into(),
+        users: vec![10, 12],
+        found_by: FoundBy::Mapped,
+    };
+    assert_eq!(targets[0], expected);
+    assert_eq!(finder.report().processes, 3);
+}
+
+#[test]
+fn a_rescan_gives_what_is_new() {
+    let tree = Tree::new();
+    let first = tree.elf("/lib/libssl.so.3");
+    tree.process(10, &[(first, "/lib/libssl.so.3")]);
+    let mut finder = tree.finder();
+    assert_eq!(finder.scan().unwrap().len(), 1);
+    assert_eq!(finder.scan().unwrap(), []);
+    let second = tree.elf("/opt/libssl-0a1b.so.1.1");
+    tree.process(
+        10,
+        &[
+            (first, "/lib/libssl.so.3"),
+            (second, "/opt/libssl-0a1b.so.1.1"),
+        ],
+    );
+    let new = finder.scan().unwrap();
+    assert_eq!(new.len(), 1);
+    assert_eq!(new[0].image, second);
+    finder.forget(first);
+    assert_eq!(finder.scan().unwrap()[0].image, first);
+}
+
+#[test]
+fn a_library_in_another_root_is_opened_through_the_process() {
+    let tree = Tree::new();
+    let inside = tree.elf("/containers/a/lib/libssl.so.3");
+    tree.elf("/lib/libssl.so.3");
+    tree.process(20, &[(inside, "/lib/libssl.so.3")]);
+    let root = tree.0.join("proc/20/root");
+    fs::remove_file(&root).unwrap();
+    symlink(tree.0.join("containers/a"), &root).unwrap();
+    let targets = tree.finder().scan().unwrap();
+    assert_eq!(targets[0].image, inside);
+    assert_eq!(targets[0].path, root.join("lib/libssl.so.3"));
+    assert_eq!(
+        ImageId::of(&fs::metadata(&targets[0].path).unwrap()),
+        inside
+    );
+}
+
+#[test]
+fn a_deleted_library_is_opened_through_its_mapping() {
+    let tree = Tree::new();
+    let deleted = tree.elf("/proc/30/map_files/700000000000-700000001000");
+    tree.elf("/lib/libssl.so.3"); // the new version, another inode
+    tree.process(30, &[(deleted, "/lib/libssl.so.3 (deleted)")]);
+    let targets = tree.finder().scan().unwrap();
+    assert_eq!(targets.len(), 1);
+    assert_eq!(targets[0].shown, "/lib/libssl.so.3");
+    assert!(
+        targets[0]
+            .path
+            .ends_with("map_files/700000000000-700000001000")
+    );
+}
+
+#[test]
+fn an_image_that_cannot_be_opened_is_tried_again() {
+    let tree = Tree::new();
+    let gone = ImageId {
+        dev: (9, 9),
+        ino: 99,
+    };
+    tree.process(40, &[(gone, "/lib/libssl.so.3")]);
+    let mut finder = tree.finder();
+    assert_eq!(finder.scan().unwrap(), []);
+    let back = tree.elf("/lib/libssl.so.3");
+    tree.process(40, &[(back, "/lib/libssl.so.3")]);
+    assert_eq!(finder.scan().unwrap().len(), 1);
+}
+
+#[test]
+fn one_layer_seen_through_two_overlays_is_one_target() {
+    let tree = Tree::new();
+    let layer = tree.elf("/layers/base/lib/libssl.so.3");
+    for (pid, minor) in [(50, 41), (51, 42)] {
+        let above = ImageId {
+            dev: (0, minor),
+            ino: layer.ino,
+        };
+        tree.process(pid, &[(above, "/lib/libssl.so.3")]);
+        let mount = format!("1 1 0:{minor} / / rw - overlay none rw,lowerdir=/layers/base\n");
+        tree.write(&format!("/proc/{pid}/mountinfo"), mount.as_bytes());
+        let root = tree.0.join(format!("proc/{pid}/root"));
+        fs::remove_file(&root).unwrap();
+        symlink(tree.0.join("layers/base"), root).unwrap();
+    }
+    let mut finder = tree.finder();
+    let mut targets = finder.scan().unwrap();
+    assert_eq!(targets.len(), 1);
+    targets[0].users.sort_unstable();
+    assert_eq!(targets[0].users, [50, 51]);
+    assert_eq!(finder.scan().unwrap(), []);
+}
+
+#[test]
+fn a_program_whose_first_thread_ended_is_seen() {
+    let tree = Tree::new();
+    let ssl = tree.elf("/lib/libssl.so.3");
+    tree.process(60, &[(ssl, "/lib/libssl.so.3")]);
+    let maps = fs::read(tree.0.join("proc/60/maps")).unwrap();
+    tree.write("/proc/60/maps", b"");
+    tree.write("/proc/60/task/60/maps", b"");
+    tree.write("/proc/60/task/61/maps", &maps);
+    tree.write("/proc/70/maps", b""); // a kernel thread: no task/ to read is no error
+    assert_eq!(tree.finder().scan().unwrap()[0].users, [60]);
+}
+
+#[test]
+fn the_loader_reads_cache_configuration_and_default_places() {
+    let tree = Tree::new();
+    let cached = tree.elf("/opt/cached/libssl.so.1.1");
+    let cache = ld_cache::tests::new_cache(&["/opt/cached/libssl.so.1.1", "/lib/libc.so.6"]);
+    tree.write("/etc/ld.so.cache", &cache);
+    tree.write(
+        "/etc/ld.so.conf",
+        b"# comment\ninclude ld.so.conf.d/*.conf\n/opt/direct, /opt/more\n",
+    );
+    tree.write(
+        "/etc/ld.so.conf.d/a.conf",
+        b"/opt/included # here\ninclude /etc/ld.so.conf\n",
+    );
+    tree.write("/etc/ld.so.conf.d/a.conf.bak", b"/opt/unused\n");
+    let included = tree.elf("/opt/included/libssl.so.3");
+    let more = tree.elf("/opt/more/libssl.so");
+    let system = tree.elf("/usr/lib/libssl.so.3");
+    let android = tree.elf("/apex/com.android.conscrypt/lib64/libssl.so");
+    tree.elf("/opt/unused/libssl.so.3");
+    tree.write(
+        "/lib64/libssl.so",
+        b"GROUP ( libssl.so.3 ) /* a linker script */",
+    );
+    tree.write(
+        "/lib/libssl.so.3",
+        b"\x7fELF\x01\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    ); // 32 bits
+    symlink("libssl.so.3", tree.0.join("usr/lib/libssl.so")).unwrap();
+    let mut finder = tree.finder();
+    let mut found: Vec<_> = finder.loader().iter().map(|t| t.image).collect();
+    found.sort_unstable();
+    let mut expected = vec![cached, included, more, system, android];
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    assert_eq!(finder.loader(), []);
+}
+
+#[test]
+fn loader_and_scan_share_what_they_have_seen() {
+    let tree = Tree::new();
+    let ssl = tree.elf("/usr/lib/libssl.so.3");
+    let mut finder = tree.finder();
+    assert_eq!(finder.loader()[0].found_by, FoundBy::Loader);
+    tree.process(80, &[(ssl, "/usr/lib/libssl.so.3")]);
+    assert_eq!(finder.scan().unwrap(), []);
+}
+
+#[test]
+fn a_missing_proc_is_an_error() {
+    let tree = Tree::new();
+    fs::remove_dir(tree.0.join("proc")).unwrap();
+    let error = tree.finder().scan().unwrap_err();
+    assert!(
+        error.to_string().contains("proc cannot be listed"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_real_system_is_scanned() {
+    let mut finder = Finder::new(&[NamePattern("libc.so.6")]);
+    let targets = finder.scan().unwrap();
+    let us = std::process::id();
+    let ours = targets
+        .iter()
+        .find(|t| t.users.contains(&us))
+        .expect("we map libc.so.6");
+    assert_eq!(ImageId::of(&fs::metadata(&ours.path).unwrap()), ours.image);
+    assert!(finder.report().processes > 0);
+    println!("{:?}", finder.report());
+}

@@ -1,0 +1,134 @@
+//! An image: one file as the kernel tells files apart, and how to open it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// An image that may hold a TLS library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub image: ImageId,
+    /// Opens the image from our own mount namespace.
+    pub path: PathBuf,
+    /// The path as the process, the loader or the user names it.
+    pub shown: String,
+    /// The processes that mapped it when it was found.
+    pub users: Vec<u32>,
+    pub found_by: FoundBy,
+}
+
+/// A file's device and inode, as `/proc/PID/maps` shows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageId {
+    pub dev: (u32, u32),
+    pub ino: u64,
+}
+
+impl ImageId {
+    pub(crate) fn of(file: &fs::Metadata) -> Self {
+        let dev = file.dev();
+        Self {
+            dev: (libc::major(dev), libc::minor(dev)),
+            ino: file.ino(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FoundBy {
+    /// A running process maps it.
+    Mapped,
+    /// The dynamic loader would find it.
+    Loader,
+    /// The user named it.
+    Named,
+}
+
+/// The image that the user named on the command line.
+pub fn named(path: &Path) -> Result<Target, NamedError> {
+    let shown = path.display().to_string();
+    let file = match fs::metadata(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Err(NamedError::NotFound {
+                path: path.to_owned(),
+            });
+        }
+        Err(source) => {
+            return Err(NamedError::Io {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    if !file.is_file() {
+        let kind = kind_of(file.file_type());
+        return Err(NamedError::NotAFile {
+            path: path.to_owned(),
+            kind,
+        });
+    }
+    Ok(Target {
+        image: ImageId::of(&file),
+        path: path.to_owned(),
+        shown,
+        users: Vec::new(),
+        found_by: FoundBy::Named,
+    })
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum NamedError {
+    #[error("{}: no such file", path.display())]
+    NotFound { path: PathBuf },
+    #[error("{}: is a {kind}, not a library or program", path.display())]
+    NotAFile { path: PathBuf, kind: &'static str },
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+fn kind_of(kind: fs::FileType) -> &'static str {
+    if kind.is_dir() {
+        "directory"
+    } else if kind.is_fifo() {
+        "pipe"
+    } else if kind.is_socket() {
+        "socket"
+    } else {
+        "device"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_file_is_a_target() {
+        let exe = std::env::current_exe().unwrap();
+        let target = named(&exe).unwrap();
+        assert_eq!(target.found_by, FoundBy::Named);
+        assert_eq!(target.path, exe);
+        assert_eq!(target.image, ImageId::of(&fs::metadata(&exe).unwrap()));
+    }
+
+    #[test]
+    fn what_is_no_file_is_said() {
+        let missing = named(Path::new("/nonexistent/libssl.so.3")).unwrap_err();
+        assert_eq!(
+            missing.to_string(),
+            "/nonexistent/libssl.so.3: no such file"
+        );
+        let dir = named(Path::new("/")).unwrap_err();
+        assert_eq!(
+            dir.to_string(),
+            "/: is a directory, not a library or program"
+        );
+        let device = named(Path::new("/dev/null")).unwrap_err();
+        assert_eq!(
+            device.to_string(),
+            "/dev/null: is a device, not a library or program"
+        );
+    }
+}

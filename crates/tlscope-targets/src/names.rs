@@ -1,0 +1,96 @@
+//! Which file names are worth a look, per module: data only.
+
+/// Names for `tlscope tls`: OpenSSL, `LibreSSL` and `BoringSSL` as shared libraries.
+/// `libssl3.so` is NSS and matches none of them.
+pub const OPENSSL: &[NamePattern] = &[
+    // Distributions, Android and most bundles.
+    NamePattern("libssl.so*"),
+    // Python wheels carry a hash: libssl-cdf7ba29.so.1.0.2k
+    NamePattern("libssl-*.so*"),
+    // The copy inside Android's network stack: stable_cronet_libssl.so
+    NamePattern("*_libssl.so"),
+    // BoringSSL under a name of its own.
+    NamePattern("libboringssl*.so*"),
+    NamePattern("boringssl*.so*"),
+];
+
+/// A file name in which `*` stands for any run of bytes, also an empty one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamePattern(pub &'static str);
+
+impl NamePattern {
+    pub fn matches(self, name: &[u8]) -> bool {
+        let mut parts = self.0.as_bytes().split(|&b| b == b'*');
+        let head = parts.next().unwrap_or_default();
+        let Some(mut rest) = name.strip_prefix(head) else {
+            return false;
+        };
+        let Some(tail) = parts.next_back() else {
+            return rest.is_empty();
+        };
+        for part in parts {
+            match find(rest, part) {
+                Some(at) => rest = &rest[at + part.len()..],
+                None => return false,
+            }
+        }
+        rest.ends_with(tail)
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    if needle.is_empty() {
+        return Some(0);
+    }
+    haystack.windows(needle.len()).position(|w| w == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(name: &str) -> bool {
+        OPENSSL.iter().any(|p| p.matches(name.as_bytes()))
+    }
+
+    #[test]
+    fn libraries_are_candidates() {
+        for name in [
+            "libssl.so",
+            "libssl.so.3",
+            "libssl.so.1.0.2k",
+            "libssl.so.0",
+            "libssl-cdf7ba29.so.1.0.2k",
+            "libssl-6fd3d1d0.so.3",
+            "stable_cronet_libssl.so",
+            "libboringssl.so",
+        ] {
+            assert!(candidate(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn others_are_not() {
+        for name in [
+            "libssl3.so",
+            "libc.so.6",
+            "libssl",
+            "libssl.a",
+            "libssl3-x.so",
+            "xlibssl.so",
+            "",
+        ] {
+            assert!(!candidate(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn parts_match_in_order_and_do_not_overlap() {
+        assert!(NamePattern("a*b*c").matches(b"a1b2c"));
+        assert!(NamePattern("a*b*c").matches(b"abc"));
+        assert!(!NamePattern("a*b*c").matches(b"acb"));
+        assert!(!NamePattern("ab*bc").matches(b"abc"));
+        assert!(NamePattern("abc").matches(b"abc"));
+        assert!(!NamePattern("abc").matches(b"abcd"));
+    }
+}
