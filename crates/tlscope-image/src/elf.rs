@@ -1,7 +1,24 @@
-//! ELF.
+//! ELF images as the analysis needs them: segments, symbols, relocations, strings.
+//!
+//! All reads are checked against the file, so a hostile image ends in an error
+//! or in an answer of "nothing", within time linear in its size.
+
+mod relocations;
+mod symbols;
+
 use std::fmt;
 
+use memchr::memmem;
+use object::LittleEndian;
+use object::elf::{EM_AARCH64, EM_X86_64, FileHeader64, PF_X, PT_LOAD, SectionHeader64};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
 use serde::Serialize;
+
+use crate::ImageError;
+use crate::plan::Arch;
+
+pub use relocations::{Relocations, SlotTarget};
+pub use symbols::{Symbol, SymbolSource, Symbols};
 
 /// A virtual address inside an image, as its ELF file gives it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -11,9 +28,26 @@ pub struct Address(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct FileOffset(pub u64);
 
+impl Address {
+    pub fn checked_add(self, bytes: u64) -> Option<Self> {
+        self.0.checked_add(bytes).map(Self)
+    }
+
+    /// `self - origin`, if `self` is not below it.
+    pub fn distance_from(self, origin: Self) -> Option<u64> {
+        self.0.checked_sub(origin.0)
+    }
+}
+
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Address({:#x})", self.0)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
     }
 }
 
@@ -21,4 +55,197 @@ impl fmt::Debug for FileOffset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FileOffset({:#x})", self.0)
     }
+}
+
+impl fmt::Display for FileOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// The part of the file that one `PT_LOAD` maps.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment<'d> {
+    pub address: Address,
+    pub offset: FileOffset,
+    pub executable: bool,
+    pub bytes: &'d [u8],
+}
+
+impl Segment<'_> {
+    fn position_of(&self, address: Address) -> Option<usize> {
+        let position = usize::try_from(address.distance_from(self.address)?).ok()?;
+        (position < self.bytes.len()).then_some(position)
+    }
+}
+
+type Header = FileHeader64<LittleEndian>;
+type Sections<'d> = SectionTable<'d, Header>;
+
+/// A parsed image.
+#[derive(Debug)]
+pub struct Elf<'d> {
+    pub arch: Arch,
+    pub build_id: Option<String>,
+    pub symbols: Symbols<'d>,
+    pub relocations: Relocations<'d>,
+    segments: Vec<Segment<'d>>,
+}
+
+impl<'d> Elf<'d> {
+    pub fn parse(bytes: &'d [u8]) -> Result<Self, ImageError> {
+        check_ident(bytes)?;
+        let header = Header::parse(bytes).map_err(malformed)?;
+        let arch = match header.e_machine(LittleEndian) {
+            EM_X86_64 => Arch::X86_64,
+            EM_AARCH64 => Arch::Aarch64,
+            other => {
+                return Err(ImageError::UnsupportedArch(format!(
+                    "ELF machine {}",
+                    other.0
+                )));
+            }
+        };
+        let segments = load_segments(header, bytes)?;
+        // Section headers are no part of what runs: an image without them, or with broken ones, still has its segments.
+        let sections = header.sections(LittleEndian, bytes).unwrap_or_default();
+        let symbols = Symbols::read(&sections, bytes);
+        let relocations = Relocations::read(&sections, bytes);
+        Ok(Self {
+            arch,
+            build_id: build_id(&sections, bytes),
+            symbols,
+            relocations,
+            segments,
+        })
+    }
+
+    /// The bytes from an address to the end of what its segment has in the file.
+    pub fn bytes_from(&self, address: Address) -> Option<&'d [u8]> {
+        let segment = self.segment_of(address)?;
+        segment.bytes.get(segment.position_of(address)?..)
+    }
+
+    /// Where the byte at an address stands in the file.
+    pub fn file_offset(&self, address: Address) -> Option<FileOffset> {
+        let segment = self.segment_of(address)?;
+        let position = segment.position_of(address)? as u64;
+        segment.offset.0.checked_add(position).map(FileOffset)
+    }
+
+    pub fn is_code(&self, address: Address) -> bool {
+        self.segment_of(address)
+            .is_some_and(|segment| segment.executable)
+    }
+
+    pub fn code_segments(&self) -> impl Iterator<Item = &Segment<'d>> {
+        self.segments.iter().filter(|segment| segment.executable)
+    }
+
+    /// The first NUL-terminated text at an address.
+    pub fn text_at(&self, address: Address) -> Option<&'d str> {
+        const LONGEST: usize = 256;
+        let bytes = self.bytes_from(address)?;
+        let bytes = bytes.get(..LONGEST).unwrap_or(bytes);
+        let end = memchr::memchr(0, bytes)?;
+        std::str::from_utf8(bytes.get(..end)?).ok()
+    }
+
+    /// Every address at which `text` stands with a NUL behind it; it may be the tail of a longer text,
+    /// because linkers merge tails. At most `limit` of them.
+    pub fn find_text(&self, text: &str, limit: usize) -> Vec<Address> {
+        let mut terminated = text.as_bytes().to_vec();
+        terminated.push(0);
+        self.find_bytes(&terminated, limit)
+    }
+
+    /// Every address at which `pattern` stands, at most `limit` of them.
+    pub fn find_bytes(&self, pattern: &[u8], limit: usize) -> Vec<Address> {
+        let finder = memmem::Finder::new(pattern);
+        self.segments
+            .iter()
+            .flat_map(|segment| {
+                finder
+                    .find_iter(segment.bytes)
+                    .filter_map(|at| segment.address.checked_add(at as u64))
+            })
+            .take(limit)
+            .collect()
+    }
+
+    fn segment_of(&self, address: Address) -> Option<&Segment<'d>> {
+        self.segments
+            .iter()
+            .find(|segment| segment.position_of(address).is_some())
+    }
+}
+
+fn check_ident(bytes: &[u8]) -> Result<(), ImageError> {
+    const CLASS_32: u8 = 1;
+    const CLASS_64: u8 = 2;
+    const LITTLE_ENDIAN: u8 = 1;
+    if !bytes.starts_with(b"\x7fELF") {
+        return Err(ImageError::NotElf);
+    }
+    match (bytes.get(4), bytes.get(5)) {
+        (Some(&CLASS_32), _) => Err(ImageError::Elf32),
+        (Some(&CLASS_64), Some(&LITTLE_ENDIAN)) => Ok(()),
+        (Some(&CLASS_64), Some(_)) => {
+            Err(ImageError::UnsupportedArch("a big-endian machine".into()))
+        }
+        _ => Err(ImageError::Malformed(
+            "its identification is cut short or unknown".into(),
+        )),
+    }
+}
+
+fn load_segments<'d>(header: &Header, bytes: &'d [u8]) -> Result<Vec<Segment<'d>>, ImageError> {
+    let headers = header
+        .program_headers(LittleEndian, bytes)
+        .map_err(malformed)?;
+    let mut segments = Vec::new();
+    for segment in headers
+        .iter()
+        .filter(|segment| segment.p_type(LittleEndian) == PT_LOAD)
+    {
+        let (offset, size) = segment.file_range(LittleEndian);
+        // A truncated file keeps what it still has of a segment.
+        let range = offset as usize..bytes.len().min(offset.saturating_add(size) as usize);
+        segments.push(Segment {
+            address: Address(segment.p_vaddr(LittleEndian)),
+            offset: FileOffset(offset),
+            executable: segment.p_flags(LittleEndian).contains(PF_X),
+            bytes: bytes.get(range).unwrap_or_default(),
+        });
+    }
+    if segments.iter().any(|segment| !segment.bytes.is_empty()) {
+        Ok(segments)
+    } else {
+        Err(ImageError::Malformed("it has no segment to load".into()))
+    }
+}
+
+fn build_id(sections: &Sections<'_>, bytes: &[u8]) -> Option<String> {
+    let id = sections
+        .iter()
+        .find_map(|section: &SectionHeader64<LittleEndian>| {
+            let mut notes = section.notes(LittleEndian, bytes).ok()??;
+            while let Ok(Some(note)) = notes.next() {
+                if note.n_type(LittleEndian) == object::elf::NT_GNU_BUILD_ID
+                    && note.name() == b"GNU"
+                {
+                    return Some(note.desc());
+                }
+            }
+            None
+        })?;
+    Some(
+        id.iter()
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}")),
+    )
+}
+
+#[allow(clippy::needless_pass_by_value)] // the shape that map_err wants
+fn malformed(error: object::read::Error) -> ImageError {
+    ImageError::Malformed(error.to_string())
 }

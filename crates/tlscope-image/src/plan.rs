@@ -22,6 +22,8 @@ pub struct Plan {
     /// How the family was recognised.
     pub recognised_by: String,
     pub probes: Vec<Probe>,
+    /// Functions that need no probe, because what they carry passes through a probed one.
+    pub covered: Vec<Covered>,
     pub layout: Layout,
     pub missing: Vec<Missing>,
 }
@@ -93,6 +95,15 @@ pub struct Probe {
     pub evidence: String,
 }
 
+/// A function that hands its work to a probed one: a probe on both would count every byte twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Covered {
+    pub symbol: String,
+    /// The function that it calls.
+    pub by: String,
+    pub evidence: String,
+}
+
 /// What a probed function means to tlscope. Each role is one BPF program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -115,13 +126,17 @@ pub enum Role {
     Clear,
     /// `void f(SSL *)`: the object may end here.
     Free,
-    /// `f(conn, const char *label, const void *secret, size_t len)`: the key-log sink.
+    /// `f(conn, const char *label, const void *secret, size_t len)`: the key-log sink, with
+    /// its arguments where `Layout::sink` says.
     SecretSink,
 }
 
 impl Role {
     pub fn is_data(self) -> bool {
-        matches!(self, Self::Write | Self::Read | Self::WriteEx | Self::ReadEx | Self::WriteEx2)
+        matches!(
+            self,
+            Self::Write | Self::Read | Self::WriteEx | Self::ReadEx | Self::WriteEx2
+        )
     }
 
     pub fn is_secret(self) -> bool {
@@ -132,8 +147,38 @@ impl Role {
 /// Offsets inside the library's objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Layout {
-    /// From the sink's first argument to the 32 bytes of the client random.
+    /// From the sink's connection argument to the 32 bytes of the client random.
     pub client_random: Option<LayoutValue>,
+    /// Which argument of the sink is what.
+    pub sink: SinkAbi,
+}
+
+/// The positions of the key-log sink's arguments, counted from 0.
+///
+/// The default is `ssl_log_secret(conn, label, secret, len)`, the form of nearly every build.
+/// Where a compiler dissolved it into its callers, the function below takes its place:
+/// `nss_keylog_int(label, conn, random, random_len, secret, len)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SinkAbi {
+    pub connection: u8,
+    pub label: u8,
+    pub secret: u8,
+    pub length: u8,
+    /// The argument that points at the client random, if there is one; else
+    /// `Layout::client_random` says where it stands.
+    pub client_random: Option<u8>,
+}
+
+impl Default for SinkAbi {
+    fn default() -> Self {
+        Self {
+            connection: 0,
+            label: 1,
+            secret: 2,
+            length: 3,
+            client_random: None,
+        }
+    }
 }
 
 /// A derived path and what it was derived from.
@@ -153,9 +198,9 @@ impl fmt::Display for FieldPath {
         let Some((last, derefs)) = self.0.split_last() else {
             return f.write_str("arg");
         };
-        let place = derefs
-            .iter()
-            .fold(String::from("arg"), |place, offset| format!("*({place} + {offset:#x})"));
+        let place = derefs.iter().fold(String::from("arg"), |place, offset| {
+            format!("*({place} + {offset:#x})")
+        });
         write!(f, "{place} + {last:#x}")
     }
 }

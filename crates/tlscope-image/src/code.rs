@@ -1,0 +1,128 @@
+//! The small disassembly questions, the same for `x86_64` and aarch64.
+//!
+//! Each architecture's decoder lowers an instruction to what the questions need:
+//! which register or memory gets which value, and where control goes. What is
+//! not modelled becomes `Source::Unknown`, never a guess.
+
+mod questions;
+mod references;
+mod value;
+mod walk;
+mod x86_64;
+
+use crate::elf::{Address, Elf};
+use crate::plan::Arch;
+
+pub(crate) use questions::{
+    Call, Copy, callees, calls_with_text, copies_to_argument, random_passed_on, takes_argument,
+};
+pub(crate) use value::{Root, Value};
+
+/// A register: 0 to 31 general, 32 to 63 vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Reg(pub(crate) u8);
+
+/// A memory operand, or the address it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// `None`: the displacement is an absolute address.
+    pub(crate) base: Option<Reg>,
+    pub(crate) index: Option<Reg>,
+    pub(crate) displacement: i64,
+    /// Bytes read or written.
+    pub(crate) width: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Reg(Reg),
+    Const(u64),
+    /// What stands in memory.
+    Load(Memory),
+    /// The address of a memory operand.
+    AddressOf(Memory),
+    Unknown,
+}
+
+/// What one instruction does to the state, in the order of doing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Set {
+        to: Reg,
+        from: Source,
+    },
+    /// A conditional move: `to` becomes one of the two.
+    Choose {
+        to: Reg,
+        either: Source,
+        or: Source,
+    },
+    Store {
+        to: Memory,
+        from: Source,
+    },
+    /// A block copy (`rep movs`) between what two registers point at.
+    Copy {
+        to: Reg,
+        from: Reg,
+    },
+    Compare {
+        left: Source,
+        right: Source,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Next,
+    Jump(Address),
+    Branch(Address),
+    Call(Address),
+    CallThrough(Source),
+    JumpThrough(Source),
+    Return,
+    /// Control does not go on from here, or the bytes are no instruction.
+    Stop,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Instruction {
+    pub(crate) address: Address,
+    pub(crate) length: u64,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) flow: Flow,
+}
+
+impl Instruction {
+    pub(crate) fn next(&self) -> Option<Address> {
+        self.address.checked_add(self.length)
+    }
+}
+
+/// What a platform's C calling convention says.
+#[derive(Debug)]
+pub(crate) struct Convention {
+    pub(crate) arguments: &'static [Reg],
+    pub(crate) result: Reg,
+    pub(crate) stack_pointer: Reg,
+    /// The registers that a call leaves as they were.
+    pub(crate) preserved: &'static [Reg],
+}
+
+pub(crate) fn convention(arch: Arch) -> &'static Convention {
+    match arch {
+        Arch::X86_64 | Arch::Aarch64 => &x86_64::SYSTEM_V,
+    }
+}
+
+/// Decodes the instruction at an address, if code stands there.
+pub(crate) fn decode(elf: &Elf<'_>, address: Address) -> Option<Instruction> {
+    if !elf.is_code(address) {
+        return None;
+    }
+    let bytes = elf.bytes_from(address)?;
+    match elf.arch {
+        Arch::X86_64 => x86_64::decode(bytes, address),
+        Arch::Aarch64 => None,
+    }
+}

@@ -1,0 +1,253 @@
+//! The questions that libraries ask of code. Each answer names the place that it was read from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use super::references::references;
+use super::value::Path;
+use super::walk::{Event, FUNCTION, Limits, Step, walk};
+use super::{Flow, Root, Value, convention, decode};
+use crate::elf::{Address, Elf, SlotTarget};
+
+const GO_ON: Step = ControlFlow::Continue(());
+
+/// Where a function copies a field to a buffer of its caller.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Copy {
+    pub(crate) field: Path,
+    pub(crate) at: Address,
+}
+
+/// What a function copies to where its argument `out` points: `memcpy(out, field, ..)`,
+/// called or inlined.
+pub(crate) fn copies_to_argument(elf: &Elf<'_>, function: Address, out: u8) -> Vec<Copy> {
+    let mut copies = BTreeSet::new();
+    let mut add = |at: Address, to: &Value, field: Option<Path>| {
+        let start = to
+            .path()
+            .filter(|to| to.root == Root::Argument(out) && to.loads.is_empty());
+        if let (Some(start), Some(mut field)) = (start, field) {
+            field.add = field.add.wrapping_sub(start.add);
+            copies.insert(Copy { field, at });
+        }
+    };
+    walk(elf, function, true, FUNCTION, &mut |at, event| {
+        match event {
+            Event::Store { to, from, .. } => add(at, &to, from.path().and_then(Path::loaded_from)),
+            Event::Copy { to, from } => add(at, &to, from.path().cloned()),
+            Event::Call { arguments, .. } => {
+                if let [to, Value::Path(from), ..] = arguments.as_slice() {
+                    add(at, to, Some(from.clone()));
+                }
+            }
+            _ => {}
+        }
+        GO_ON
+    });
+    copies.into_iter().collect()
+}
+
+/// A call that passes the address of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) text: Address,
+    pub(crate) at: Address,
+    /// What is called, if it is a place known from the image.
+    pub(crate) callee: Option<Address>,
+    /// The index of the argument that is the text.
+    pub(crate) argument: u8,
+}
+
+/// Every call that is given one of `texts`, found from the places that load its address.
+pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> Vec<Call> {
+    // From the load of a label to its call: the longest measured is some 300 instructions,
+    // in OpenSSL's tls13_change_cipher_state, where one call serves five labels.
+    const TO_THE_CALL: Limits = Limits {
+        steps: 4000,
+        states_per_target: 2,
+    };
+    let mut calls = BTreeMap::new();
+    for reference in references(elf, texts) {
+        let text = Value::Const(reference.to.0);
+        walk(elf, reference.at, false, TO_THE_CALL, &mut |at, event| {
+            let Event::Call { target, arguments } = event else {
+                return GO_ON;
+            };
+            let Some(argument) = arguments.iter().position(|argument| *argument == text) else {
+                return GO_ON;
+            };
+            let callee = resolve(elf, &target);
+            // A register may still hold the text at a call that has no such argument, so go on.
+            let call = Call {
+                text: reference.to,
+                at,
+                callee,
+                argument: argument as u8,
+            };
+            calls.insert((at, reference.to), call);
+            GO_ON
+        });
+    }
+    calls.into_values().collect()
+}
+
+/// Whether a function makes use of its argument of this index: moves it elsewhere or reads
+/// through it. An argument that it does not have stays where it is until overwritten.
+pub(crate) fn takes_argument(elf: &Elf<'_>, function: Address, argument: u8) -> bool {
+    let home = convention(elf.arch).arguments.get(usize::from(argument));
+    let is_it = |value: &Value| *value == Value::root(Root::Argument(argument));
+    let mut taken = false;
+    walk(elf, function, true, FUNCTION, &mut |_, event| {
+        taken |= match event {
+            Event::Set { to, value } => Some(&to) != home && is_it(value),
+            Event::Load { from, .. } => is_it(&from),
+            Event::Store { from, .. } => is_it(from),
+            _ => false,
+        };
+        if taken { ControlFlow::Break(()) } else { GO_ON }
+    });
+    taken
+}
+
+/// The 32 bytes that a key-log sink passes on with their length, as a path from its first argument.
+pub(crate) fn random_passed_on(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
+    const RANDOM_LENGTH: Value = Value::Const(0x20);
+    let mut found = BTreeSet::new();
+    walk(elf, sink, true, FUNCTION, &mut |at, event| {
+        let Event::Call { arguments, .. } = event else {
+            return GO_ON;
+        };
+        for pair in arguments.windows(2) {
+            let [Value::Path(field), length] = pair else {
+                continue;
+            };
+            if *length == RANDOM_LENGTH && field.root == Root::Argument(0) {
+                found.insert(Copy {
+                    field: field.clone(),
+                    at,
+                });
+            }
+        }
+        GO_ON
+    });
+    found.into_iter().collect()
+}
+
+/// Every function that a function calls or jumps to, with the place of the call.
+/// PLT stubs and pointer slots are resolved.
+pub(crate) fn callees(elf: &Elf<'_>, function: Address) -> BTreeMap<Address, Address> {
+    // Control flow alone: one visit of each branch target is enough.
+    const ONCE: Limits = Limits {
+        steps: 20_000,
+        states_per_target: 1,
+    };
+    let mut found = BTreeMap::new();
+    walk(elf, function, false, ONCE, &mut |at, event| {
+        let (target, jump) = match event {
+            Event::Call { target, .. } => (resolve(elf, &target), false),
+            Event::JumpThrough { target } => (resolve(elf, &target), true),
+            Event::Jump { target } => (follow_stub(elf, target), true),
+            _ => return GO_ON,
+        };
+        let Some(target) = target else { return GO_ON };
+        let another_function = target != function && elf.symbols.at(target).is_some();
+        if !jump || another_function {
+            found.entry(target).or_insert(at);
+        }
+        if jump && another_function {
+            ControlFlow::Break(())
+        } else {
+            GO_ON
+        }
+    });
+    for (target, at) in direct_calls(elf, function) {
+        found.entry(target).or_insert(at);
+    }
+    found
+}
+
+/// The direct calls between a function's first byte and its last, whatever leads to them: a walk
+/// does not see through the table of a `switch`.
+fn direct_calls(elf: &Elf<'_>, function: Address) -> Vec<(Address, Address)> {
+    const LARGEST: u64 = 0x4000;
+    let size = elf
+        .symbols
+        .at(function)
+        .map_or(0, |symbol| symbol.size.min(LARGEST));
+    let end = function.checked_add(size).unwrap_or(function);
+    let mut calls = Vec::new();
+    let mut at = function;
+    while at < end {
+        let Some(instruction) = decode(elf, at) else {
+            break;
+        };
+        if let Flow::Call(target) = instruction.flow {
+            calls.extend(follow_stub(elf, target).map(|target| (target, at)));
+        }
+        let Some(next) = instruction.next() else {
+            break;
+        };
+        at = next;
+    }
+    calls
+}
+
+/// The place in this image that a call's target value names.
+pub(crate) fn resolve(elf: &Elf<'_>, target: &Value) -> Option<Address> {
+    match target {
+        Value::Const(address) => follow_stub(elf, Address(*address)),
+        Value::Path(Path {
+            root: Root::Image,
+            loads,
+            add: 0,
+        }) => match loads.as_slice() {
+            [slot] => slot_target(elf, Address(slot.cast_unsigned())),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The address itself, or if a PLT stub stands there: the function that it jumps to, `None` if
+/// another image defines that.
+fn follow_stub(elf: &Elf<'_>, address: Address) -> Option<Address> {
+    // bti/endbr, address formation and the jump.
+    const LONGEST_STUB: usize = 5;
+    let mut next = Some(address);
+    for _ in 0..LONGEST_STUB {
+        let Some(instruction) = next.and_then(|at| decode(elf, at)) else {
+            return Some(address);
+        };
+        match instruction.flow {
+            Flow::Next => next = instruction.next(),
+            Flow::JumpThrough(_) => {
+                let mut target = None;
+                let one = Limits {
+                    steps: LONGEST_STUB,
+                    states_per_target: 1,
+                };
+                walk(elf, address, false, one, &mut |_, event| {
+                    if let Event::JumpThrough {
+                        target: Value::Path(path),
+                    } = event
+                    {
+                        target = resolve(elf, &Value::Path(path));
+                    }
+                    GO_ON
+                });
+                return target;
+            }
+            _ => return Some(address),
+        }
+    }
+    Some(address)
+}
+
+fn slot_target(elf: &Elf<'_>, slot: Address) -> Option<Address> {
+    match elf.relocations.at(slot)? {
+        SlotTarget::Local(address) => Some(address),
+        SlotTarget::Named(name, defined) => {
+            defined.or_else(|| elf.symbols.get(name).map(|symbol| symbol.address))
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Where code loads the address of something, over the whole image.
+//!
+//! A sweep that decoded every instruction would cost seconds on an image of
+//! 100 MB, so the encodings of the few loading forms are matched first.
+
+use super::{Effect, Source, decode};
+use crate::elf::{Address, Elf, Segment};
+use crate::plan::Arch;
+
+/// One instruction that puts an address into a register or a stack slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Reference {
+    pub(crate) at: Address,
+    pub(crate) to: Address,
+}
+
+/// No image loads a label's address from more places than this.
+const MOST: usize = 4096;
+
+/// Every place where code loads one of `targets`.
+pub(crate) fn references(elf: &Elf<'_>, targets: &[Address]) -> Vec<Reference> {
+    let mut found = Vec::new();
+    for segment in elf.code_segments() {
+        match elf.arch {
+            Arch::X86_64 => {
+                relative_loads(segment, targets, &mut found);
+                absolute_loads(elf, segment, targets, &mut found);
+            }
+            Arch::Aarch64 => {}
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found.truncate(MOST);
+    found
+}
+
+/// `lea disp32(%rip), reg`: `REX.W 8D`, `ModRM` with mod 0 and r/m 5.
+fn relative_loads(segment: &Segment<'_>, targets: &[Address], found: &mut Vec<Reference>) {
+    const REX_W: u8 = 0x48;
+    const REX_WR: u8 = 0x4c;
+    const LENGTH: usize = 7;
+    for opcode in memchr::memchr_iter(0x8d, segment.bytes) {
+        let Some(start) = opcode.checked_sub(1) else {
+            continue;
+        };
+        let Some(&[rex, _, modrm, d0, d1, d2, d3]) = segment.bytes.get(start..start + LENGTH)
+        else {
+            continue;
+        };
+        if !matches!(rex, REX_W | REX_WR) || modrm & 0xc7 != 0x05 {
+            continue;
+        }
+        let displacement = i64::from(i32::from_le_bytes([d0, d1, d2, d3]));
+        let next = segment.address.0.wrapping_add((start + LENGTH) as u64);
+        let to = Address(next.wrapping_add_signed(displacement));
+        if targets.contains(&to) && found.len() < MOST {
+            found.push(Reference {
+                at: Address(next - LENGTH as u64),
+                to,
+            });
+        }
+    }
+}
+
+/// Code that is not position-independent: the address as a 32-bit immediate.
+fn absolute_loads(
+    elf: &Elf<'_>,
+    segment: &Segment<'_>,
+    targets: &[Address],
+    found: &mut Vec<Reference>,
+) {
+    // From the shortest form (`mov $imm32, %r32`) to `movq $imm32, disp8(%rsp)`.
+    const BEFORE_IMMEDIATE: std::ops::RangeInclusive<usize> = 1..=5;
+    for target in targets {
+        let Ok(immediate) = u32::try_from(target.0) else {
+            continue;
+        };
+        for position in memchr::memmem::find_iter(segment.bytes, &immediate.to_le_bytes()) {
+            let at = BEFORE_IMMEDIATE.rev().find_map(|back| {
+                let at = segment
+                    .address
+                    .checked_add(position.checked_sub(back)? as u64)?;
+                let instruction = decode(elf, at)?;
+                let whole = instruction.length == back as u64 + 4;
+                (whole && sets_constant(&instruction.effects, *target)).then_some(at)
+            });
+            if let Some(at) = at.filter(|_| found.len() < MOST) {
+                found.push(Reference { at, to: *target });
+            }
+        }
+    }
+}
+
+fn sets_constant(effects: &[Effect], constant: Address) -> bool {
+    effects.iter().any(|effect| match effect {
+        Effect::Set { from, .. } | Effect::Store { from, .. } => *from == Source::Const(constant.0),
+        _ => false,
+    })
+}

@@ -1,0 +1,317 @@
+//! Walks the paths through a function with symbolic values, within a budget.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
+
+use super::{
+    Convention, Effect, Flow, Instruction, Memory, Reg, Root, Source, Value, convention, decode,
+};
+use crate::elf::{Address, Elf};
+
+/// Something that happens on a path.
+#[allow(dead_code)] // Compare and Return: for the layout questions of the older libraries
+#[derive(Debug)]
+pub(crate) enum Event<'a> {
+    /// A call; `target` is the place called as far as it is known.
+    Call {
+        target: Value,
+        arguments: Vec<Value>,
+    },
+    /// A jump to a place that only a value names: a tail call, or a switch.
+    JumpThrough {
+        target: Value,
+    },
+    Jump {
+        target: Address,
+    },
+    /// A register takes a value.
+    Set {
+        to: Reg,
+        value: &'a Value,
+    },
+    Load {
+        from: Value,
+    },
+    Store {
+        to: Value,
+        from: &'a Value,
+    },
+    Copy {
+        to: Value,
+        from: Value,
+    },
+    Compare {
+        left: Value,
+        right: Value,
+    },
+    Return {
+        value: Value,
+    },
+}
+
+/// What to do after an event: go on, or give up this path (others are still walked).
+pub(crate) type Step = ControlFlow<()>;
+
+/// The state of one path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(crate) struct State {
+    registers: BTreeMap<Reg, Value>,
+    /// Slots by their distance from the stack pointer at the start.
+    stack: BTreeMap<i64, Value>,
+}
+
+/// Where a walk may go, and how far.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Instructions in all, over all paths.
+    pub(crate) steps: usize,
+    /// Different states in which one branch target is walked again.
+    pub(crate) states_per_target: usize,
+}
+
+/// A function's extent as far as a walk needs it.
+pub(crate) const FUNCTION: Limits = Limits {
+    steps: 20_000,
+    states_per_target: 24,
+};
+
+/// Walks from `start`, with every argument register holding its `Root::Argument`
+/// when `arguments`, else with nothing known.
+pub(crate) fn walk(
+    elf: &Elf<'_>,
+    start: Address,
+    arguments: bool,
+    limits: Limits,
+    visit: &mut dyn FnMut(Address, Event<'_>) -> Step,
+) {
+    let convention = convention(elf.arch);
+    let mut state = State::default();
+    state.set(convention.stack_pointer, Value::root(Root::Stack));
+    if arguments {
+        for (index, register) in convention.arguments.iter().enumerate() {
+            state.set(*register, Value::root(Root::Argument(index as u8)));
+        }
+    }
+    Walk {
+        elf,
+        convention,
+        limits,
+        visit,
+        pending: vec![(start, state)],
+        seen: HashMap::new(),
+    }
+    .run();
+}
+
+struct Walk<'w, 'd> {
+    elf: &'w Elf<'d>,
+    convention: &'static Convention,
+    limits: Limits,
+    visit: &'w mut dyn FnMut(Address, Event<'_>) -> Step,
+    pending: Vec<(Address, State)>,
+    seen: HashMap<Address, HashSet<u64>>,
+}
+
+impl Walk<'_, '_> {
+    fn run(&mut self) {
+        let hasher = RandomState::new();
+        let mut steps = 0;
+        while let Some((mut address, mut state)) = self.pending.pop() {
+            let seen = self.seen.entry(address).or_default();
+            if seen.len() >= self.limits.states_per_target || !seen.insert(hasher.hash_one(&state))
+            {
+                continue;
+            }
+            loop {
+                steps += 1;
+                if steps > self.limits.steps {
+                    return;
+                }
+                let Some(instruction) = decode(self.elf, address) else {
+                    break;
+                };
+                let Some(next) = self.step(&instruction, &mut state) else {
+                    break;
+                };
+                address = next;
+            }
+        }
+    }
+
+    /// Applies one instruction; the address of the next one on this path.
+    fn step(&mut self, instruction: &Instruction, state: &mut State) -> Option<Address> {
+        for effect in &instruction.effects {
+            self.apply(instruction, *effect, state)?;
+        }
+        let at = instruction.address;
+        match instruction.flow {
+            Flow::Next => instruction.next(),
+            Flow::Jump(target) => {
+                self.emit(at, Event::Jump { target })?;
+                // As a new path, so that a loop meets its own state again and ends.
+                self.pending.push((target, state.clone()));
+                None
+            }
+            Flow::Branch(target) => {
+                if self.emit(at, Event::Jump { target }).is_some() {
+                    self.pending.push((target, state.clone()));
+                }
+                self.pending.push((instruction.next()?, state.clone()));
+                None
+            }
+            Flow::Call(target) => self.call(instruction, Value::Const(target.0), state),
+            Flow::CallThrough(source) => {
+                let target = self.evaluate(at, source, state)?;
+                self.call(instruction, target, state)
+            }
+            Flow::JumpThrough(source) => {
+                let target = self.evaluate(at, source, state)?;
+                self.emit(at, Event::JumpThrough { target });
+                None
+            }
+            Flow::Return => {
+                let value = state.get(self.convention.result);
+                self.emit(at, Event::Return { value });
+                None
+            }
+            Flow::Stop => None,
+        }
+    }
+
+    fn call(
+        &mut self,
+        instruction: &Instruction,
+        target: Value,
+        state: &mut State,
+    ) -> Option<Address> {
+        let at = instruction.address;
+        let arguments = self
+            .convention
+            .arguments
+            .iter()
+            .map(|register| state.get(*register))
+            .collect();
+        self.emit(at, Event::Call { target, arguments })?;
+        state
+            .registers
+            .retain(|register, _| self.convention.preserved.contains(register));
+        state.set(self.convention.result, Value::root(Root::Call(at.0)));
+        instruction.next()
+    }
+
+    fn apply(
+        &mut self,
+        instruction: &Instruction,
+        effect: Effect,
+        state: &mut State,
+    ) -> Option<()> {
+        let at = instruction.address;
+        match effect {
+            Effect::Set { to, from } => {
+                let value = self.evaluate(at, from, state)?;
+                self.emit(at, Event::Set { to, value: &value })?;
+                state.set(to, value);
+            }
+            Effect::Choose { to, either, or } => {
+                let either = self.evaluate(at, either, state)?;
+                let or = self.evaluate(at, or, state)?;
+                if either != or {
+                    let mut other = state.clone();
+                    other.set(to, or);
+                    self.pending.push((instruction.next()?, other));
+                }
+                state.set(to, either);
+            }
+            Effect::Store { to, from } => {
+                let value = self.evaluate(at, from, state)?;
+                let place = state.address_of(to);
+                self.emit(
+                    at,
+                    Event::Store {
+                        to: place.clone(),
+                        from: &value,
+                    },
+                )?;
+                state.store(&place, value);
+            }
+            Effect::Copy { to, from } => {
+                let (to, from) = (state.get(to), state.get(from));
+                self.emit(at, Event::Copy { to, from })?;
+            }
+            Effect::Compare { left, right } => {
+                let left = self.evaluate(at, left, state)?;
+                let right = self.evaluate(at, right, state)?;
+                self.emit(at, Event::Compare { left, right })?;
+            }
+        }
+        Some(())
+    }
+
+    fn evaluate(&mut self, at: Address, source: Source, state: &State) -> Option<Value> {
+        Some(match source {
+            Source::Reg(register) => state.get(register),
+            Source::Const(value) => Value::Const(value),
+            Source::AddressOf(memory) => state.address_of(memory),
+            Source::Load(memory) => {
+                let from = state.address_of(memory);
+                self.emit(at, Event::Load { from: from.clone() })?;
+                state.load(&from)
+            }
+            Source::Unknown => Value::Unknown,
+        })
+    }
+
+    fn emit(&mut self, at: Address, event: Event<'_>) -> Option<()> {
+        match (self.visit)(at, event) {
+            ControlFlow::Continue(()) => Some(()),
+            ControlFlow::Break(()) => None,
+        }
+    }
+}
+
+impl State {
+    fn get(&self, register: Reg) -> Value {
+        self.registers.get(&register).cloned().unwrap_or_default()
+    }
+
+    /// Unknown values are not kept: equal knowledge must compare equal.
+    fn set(&mut self, register: Reg, value: Value) {
+        if value == Value::Unknown {
+            self.registers.remove(&register);
+        } else {
+            self.registers.insert(register, value);
+        }
+    }
+
+    fn address_of(&self, memory: Memory) -> Value {
+        if memory.index.is_some() {
+            return Value::Unknown;
+        }
+        match memory.base {
+            Some(base) => self.get(base).plus(memory.displacement),
+            None => Value::Const(memory.displacement.cast_unsigned()),
+        }
+    }
+
+    fn load(&self, from: &Value) -> Value {
+        match stack_slot(from) {
+            Some(slot) => self.stack.get(&slot).cloned().unwrap_or_default(),
+            None => from.loaded(),
+        }
+    }
+
+    fn store(&mut self, to: &Value, value: Value) {
+        let Some(slot) = stack_slot(to) else { return };
+        if value == Value::Unknown {
+            self.stack.remove(&slot);
+        } else {
+            self.stack.insert(slot, value);
+        }
+    }
+}
+
+fn stack_slot(place: &Value) -> Option<i64> {
+    let path = place.path()?;
+    (path.root == Root::Stack && path.loads.is_empty()).then_some(path.add)
+}

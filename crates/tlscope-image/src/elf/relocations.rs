@@ -1,0 +1,96 @@
+//! What the loader writes into the image's pointer slots: GOT and PLT entries, pointer tables.
+
+use std::collections::HashMap;
+
+use object::LittleEndian;
+use object::elf::{
+    R_AARCH64_ABS64, R_AARCH64_GLOB_DAT, R_AARCH64_JUMP_SLOT, R_AARCH64_RELATIVE, R_X86_64_64,
+    R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, R_X86_64_RELATIVE, Rela64, SHT_RELA,
+};
+use object::read::SymbolIndex;
+use object::read::elf::{Rela, SectionHeader, Sym, SymbolTable};
+
+use super::{Address, Header, Sections};
+
+/// What a slot holds once the image is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotTarget<'d> {
+    /// A place in this image.
+    Local(Address),
+    /// A symbol by name; with its address when this image defines it.
+    Named(&'d str, Option<Address>),
+}
+
+/// All pointer slots that the loader fills.
+#[derive(Debug, Default)]
+pub struct Relocations<'d> {
+    slots: HashMap<Address, SlotTarget<'d>>,
+}
+
+impl<'d> Relocations<'d> {
+    pub(super) fn read(sections: &Sections<'d>, bytes: &'d [u8]) -> Self {
+        let mut slots = HashMap::new();
+        for section in sections
+            .iter()
+            .filter(|section| section.sh_type(LittleEndian) == SHT_RELA)
+        {
+            let Ok(Some((entries, symbols))) = section.rela(LittleEndian, bytes) else {
+                continue;
+            };
+            // A table of section-relative entries (a .o file, or ld -q) has another meaning than a loader's table.
+            let Ok(symbols) = sections.symbol_table_by_index(LittleEndian, bytes, symbols) else {
+                slots.extend(entries.iter().filter_map(|entry| slot(entry, None)));
+                continue;
+            };
+            slots.extend(
+                entries
+                    .iter()
+                    .filter_map(|entry| slot(entry, Some(&symbols))),
+            );
+        }
+        Self { slots }
+    }
+
+    /// What the slot at an address will hold.
+    pub fn at(&self, slot: Address) -> Option<SlotTarget<'d>> {
+        self.slots.get(&slot).copied()
+    }
+
+    /// Every slot that will hold an address of this image.
+    pub fn slots_of(&self, target: Address) -> impl Iterator<Item = Address> {
+        self.slots
+            .iter()
+            .filter_map(move |(slot, held)| match held {
+                SlotTarget::Local(address) | SlotTarget::Named(_, Some(address))
+                    if *address == target =>
+                {
+                    Some(*slot)
+                }
+                _ => None,
+            })
+    }
+}
+
+fn slot<'d>(
+    entry: &Rela64<LittleEndian>,
+    symbols: Option<&SymbolTable<'d, Header>>,
+) -> Option<(Address, SlotTarget<'d>)> {
+    let slot = Address(entry.r_offset(LittleEndian));
+    let addend = Rela::r_addend(entry, LittleEndian);
+    match entry.r_type(LittleEndian, false) {
+        R_X86_64_RELATIVE | R_AARCH64_RELATIVE => {
+            Some((slot, SlotTarget::Local(Address(addend.cast_unsigned()))))
+        }
+        R_X86_64_64 | R_X86_64_GLOB_DAT | R_X86_64_JUMP_SLOT | R_AARCH64_ABS64
+        | R_AARCH64_GLOB_DAT | R_AARCH64_JUMP_SLOT => {
+            let symbols = symbols?;
+            let index = SymbolIndex(entry.r_sym(LittleEndian, false) as usize);
+            let symbol = symbols.symbol(index).ok()?;
+            let name = std::str::from_utf8(symbols.symbol_name(LittleEndian, symbol).ok()?).ok()?;
+            let defined = (!symbol.is_undefined(LittleEndian))
+                .then(|| Address(symbol.st_value(LittleEndian).wrapping_add_signed(addend)));
+            Some((slot, SlotTarget::Named(name, defined)))
+        }
+        _ => None,
+    }
+}

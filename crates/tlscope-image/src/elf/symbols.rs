@@ -1,0 +1,133 @@
+//! Function names: by name, and by address.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+
+use object::LittleEndian;
+use object::elf::{SHT_DYNSYM, SHT_SYMTAB, STT_FUNC, STT_GNU_IFUNC, SectionType};
+use object::read::elf::{Sym, SymbolTable};
+
+use super::{Address, Header, Sections};
+
+/// A function that the image defines and names.
+#[derive(Debug, Clone)]
+pub struct Symbol<'d> {
+    pub name: Cow<'d, str>,
+    pub address: Address,
+    /// 0 when the table does not say.
+    pub size: u64,
+    pub source: SymbolSource,
+}
+
+/// Where a name was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SymbolSource {
+    DynSym,
+    SymTab,
+}
+
+impl fmt::Display for SymbolSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DynSym => ".dynsym",
+            Self::SymTab => ".symtab",
+        })
+    }
+}
+
+/// All function names of an image.
+#[derive(Debug, Default)]
+pub struct Symbols<'d> {
+    /// Sorted by address.
+    functions: Vec<Symbol<'d>>,
+    by_name: HashMap<Cow<'d, str>, usize>,
+}
+
+impl<'d> Symbols<'d> {
+    pub(super) fn read(sections: &Sections<'d>, bytes: &'d [u8]) -> Self {
+        let mut functions = Vec::new();
+        // .dynsym first: where both tables name a function, the exported name is the one to show.
+        for (kind, source) in [
+            (SHT_DYNSYM, SymbolSource::DynSym),
+            (SHT_SYMTAB, SymbolSource::SymTab),
+        ] {
+            functions.extend(read_table(sections, bytes, kind, source));
+        }
+        Self::new(functions)
+    }
+
+    fn new(mut functions: Vec<Symbol<'d>>) -> Self {
+        functions.sort_by_key(|symbol| symbol.address);
+        let mut by_name = HashMap::with_capacity(functions.len());
+        for (index, symbol) in functions.iter().enumerate() {
+            by_name.entry(symbol.name.clone()).or_insert(index);
+        }
+        Self { functions, by_name }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Symbol<'d>> {
+        self.functions.get(*self.by_name.get(name)?)
+    }
+
+    /// The function that starts at an address.
+    pub fn at(&self, address: Address) -> Option<&Symbol<'d>> {
+        let index = self
+            .functions
+            .partition_point(|symbol| symbol.address < address);
+        self.functions
+            .get(index)
+            .filter(|symbol| symbol.address == address)
+    }
+
+    /// The function whose bytes hold an address.
+    pub fn around(&self, address: Address) -> Option<&Symbol<'d>> {
+        let end = self
+            .functions
+            .partition_point(|symbol| symbol.address <= address);
+        let nearest = self.functions.get(end.checked_sub(1)?)?;
+        let size = nearest.size.max(1);
+        (address.distance_from(nearest.address)? < size).then_some(nearest)
+    }
+
+    pub fn len(&self) -> usize {
+        self.functions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Symbol<'d>> {
+        self.functions.iter()
+    }
+}
+
+fn read_table<'d>(
+    sections: &Sections<'d>,
+    bytes: &'d [u8],
+    kind: SectionType,
+    source: SymbolSource,
+) -> Vec<Symbol<'d>> {
+    let Ok(table) = sections.symbols(LittleEndian, bytes, kind) else {
+        return Vec::new();
+    };
+    let table: SymbolTable<'d, Header> = table;
+    table
+        .iter()
+        .filter(|symbol| !symbol.is_undefined(LittleEndian))
+        .filter(|symbol| matches!(symbol.st_type(), STT_FUNC | STT_GNU_IFUNC))
+        .filter_map(|symbol| {
+            let name = table.symbol_name(LittleEndian, symbol).ok()?;
+            let name = std::str::from_utf8(name)
+                .ok()
+                .filter(|name| !name.is_empty())?;
+            Some(Symbol {
+                name: Cow::Borrowed(name),
+                address: Address(symbol.st_value(LittleEndian)),
+                size: symbol.st_size(LittleEndian),
+                source,
+            })
+        })
+        .collect()
+}
