@@ -1,1 +1,18 @@
-//! Kernel side.
+//! The kernel side of tlscope: the only crate with `unsafe` and libbpf.
+//!
+//! `Tracer` loads one of the two BPF objects, attaches plans and reads counters;
+//! `EventSource` hands out records from ring or perf buffers.
+
+pub mod abi;
+mod attach;
+pub mod events;
+pub mod features;
+mod object;
+mod programs;
+mod tracer;
+
+pub use events::EventSource;
+pub use object::{LoadError, ObjectKind};
+pub use attach::Needs;
+pub use features::{AttachMode, Features};
+pub use tracer::{AttachError, Options, SocketRoute, Tracer};

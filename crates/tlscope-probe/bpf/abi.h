@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/*
+ * What BPF programs and user space say to each other. Mirrored in src/abi.rs;
+ * a test compares both with the BTF of both objects. Fixed widths, no
+ * pointers, no implicit padding: every struct is a multiple of 8 bytes.
+ */
+#ifndef TLSCOPE_ABI_H
+#define TLSCOPE_ABI_H
+
+#define COMM_LEN	16
+#define LABEL_MAX	48
+#define SECRET_MAX	64
+#define RANDOM_LEN	32
+#define PATH_MAX_STEPS	4
+
+/* Longest payload of one data record: one TLS record's plaintext. */
+#define CHUNK_MAX	16384
+
+enum record_kind {
+	RECORD_DATA = 1,
+	RECORD_SECRET = 2,
+	RECORD_CLOSE = 3,
+};
+
+enum direction {
+	DIRECTION_RECEIVED = 0,
+	DIRECTION_SENT = 1,
+};
+
+/* Slots of the `counters` map. */
+enum counter {
+	COUNTER_BUFFER_FULL_RECORDS,
+	COUNTER_BUFFER_FULL_BYTES,
+	COUNTER_UNREADABLE_BYTES,
+	COUNTER_OVERSIZE_BYTES,
+	COUNTER_UNMATCHED_RETURNS,
+	COUNTER_DEEP_CALLS,
+	COUNTER_SECRETS_UNREADABLE,
+	COUNTER_SECRETS_LOST,
+	COUNTER_MAX,
+};
+
+struct config {
+	__u32 pid;		/* 0: every process */
+	__u32 uid;
+	__u32 uid_set;		/* uid is a filter only when this is not 0 */
+	__u32 shards;		/* ring buffers in use: a power of two */
+};
+
+/* A walk from a pointer to a field: all steps but the last are dereferenced. */
+struct field_path {
+	__u32 steps;
+	__u32 offset[PATH_MAX_STEPS];
+	__u32 reserved;
+};
+
+/*
+ * Layout values of one probed image, and in which argument of its key-log
+ * sink each value stands: 1 is the first. client_random starts at conn_arg.
+ */
+struct image {
+	struct field_path client_random;
+	__u32 conn_arg;
+	__u32 label_arg;
+	__u32 secret_arg;
+	__u32 length_arg;
+};
+
+struct record_header {
+	__u32 kind;
+	__u32 size;		/* of the whole record, in bytes */
+	__u64 time_ns;		/* CLOCK_MONOTONIC */
+	__u32 pid;
+	__u32 tid;
+	__u32 uid;
+	__u32 reserved;
+	char comm[COMM_LEN];
+};
+
+/* Addresses in network order; an IPv4 address fills the first 4 bytes. */
+struct socket_address {
+	__s32 fd;		/* -1: not known */
+	__u16 family;		/* AF_*; 0: not known */
+	__u16 local_port;	/* host order */
+	__u16 remote_port;
+	__u16 reserved[3];
+	__u8 local[16];
+	__u8 remote[16];
+};
+
+struct connection_id {
+	__u64 object;		/* address of the library's connection object */
+	__u64 generation;	/* differs for each connection the object serves */
+};
+
+struct data_record {
+	struct record_header header;
+	struct connection_id connection;
+	struct socket_address socket;
+	__u64 offset;		/* in the connection and direction */
+	__u64 call_offset;	/* where the call that carried the bytes begins */
+	__u64 call_length;
+	__u32 direction;
+	__u32 length;		/* of the payload that follows */
+};
+
+struct secret_record {
+	struct record_header header;
+	struct connection_id connection;
+	struct socket_address socket;
+	__u32 label_length;
+	__u32 secret_length;
+	char label[LABEL_MAX];
+	__u8 client_random[RANDOM_LEN];
+	__u8 secret[SECRET_MAX];
+};
+
+struct close_record {
+	struct record_header header;
+	struct connection_id connection;
+	__u64 total[2];		/* bytes carried, by direction */
+};
+
+/* Key and value of the `connections` map, which user space reads at the end. */
+struct connection_key {
+	__u64 object;
+	__u32 pid;
+	__u32 reserved;
+};
+
+struct connection {
+	__u64 generation;
+	__u64 total[2];		/* bytes carried so far, by direction */
+	__u64 sock;		/* the kernel's struct sock, to notice a change */
+	struct socket_address socket;
+	__u32 port_pair;
+	__u32 reserved;
+};
+
+#endif

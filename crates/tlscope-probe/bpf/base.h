@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/*
+ * The few types and helpers that every program here uses, without vmlinux.h:
+ * in the noncore object it would turn register reads into CO-RE relocations.
+ */
+#ifndef TLSCOPE_BASE_H
+#define TLSCOPE_BASE_H
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+#ifndef EFAULT
+#define EFAULT		14
+#endif
+
+#define AF_UNIX		1
+#define AF_INET		2
+#define AF_INET6	10
+
+/* Keeps clang from folding away a bound that the verifier has to see. */
+#define opaque(value)	asm volatile("" : "+r"(value))
+
+/*
+ * Registers at a probe, as ptrace(2) lays them out: user-visible ABI, so no
+ * relocation is needed. RETURN_POPS is what a return adds to the stack pointer.
+ */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
+	unsigned long ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
+};
+#define ARG1(ctx)	((ctx)->di)
+#define ARG2(ctx)	((ctx)->si)
+#define ARG3(ctx)	((ctx)->dx)
+#define ARG4(ctx)	((ctx)->cx)
+#define ARG5(ctx)	((ctx)->r8)
+#define ARG6(ctx)	((ctx)->r9)
+#define RETURNED(ctx)	((ctx)->ax)
+#define STACK(ctx)	((ctx)->sp)
+#define SYSCALL_ARG1(regs)	((regs)->di)
+#define RETURN_POPS	8
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	unsigned long regs[31], sp, pc, pstate;
+};
+#define ARG1(ctx)	((ctx)->regs[0])
+#define ARG2(ctx)	((ctx)->regs[1])
+#define ARG3(ctx)	((ctx)->regs[2])
+#define ARG4(ctx)	((ctx)->regs[3])
+#define ARG5(ctx)	((ctx)->regs[4])
+#define ARG6(ctx)	((ctx)->regs[5])
+#define RETURNED(ctx)	((ctx)->regs[0])
+#define STACK(ctx)	((ctx)->sp)
+#define SYSCALL_ARG1(regs)	((regs)->regs[0])
+#define RETURN_POPS	0
+#else
+#error "no register layout for this architecture"
+#endif
+
+#endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/*
+ * Calls in flight. A frame is pushed at entry and popped at return, matched by
+ * stack pointer: nested calls (TLS over TLS) and frames that a longjmp left
+ * behind are told apart without any help from the library.
+ */
+#ifndef TLSCOPE_CALL_H
+#define TLSCOPE_CALL_H
+
+#include "maps.h"
+
+static __always_inline struct thread *thread_get(void)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+	struct thread fresh = {};
+
+	if (thread)
+		return thread;
+	bpf_map_update_elem(&threads, &id, &fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&threads, &id);
+}
+
+/* The current call of this thread, or NULL. */
+static __always_inline struct frame *frame_current(void)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+	__u64 top;
+
+	if (!thread || !thread->depth)
+		return NULL;
+	top = thread->depth - 1;
+	opaque(top);
+	return top < FRAMES_MAX ? &thread->frames[top] : NULL;
+}
+
+static __always_inline void frame_push(struct pt_regs *ctx, __u64 length_at)
+{
+	struct thread *thread = thread_get();
+	__u64 stack = STACK(ctx);
+	__u64 depth;
+	int i;
+
+	if (!thread)
+		return;
+	depth = thread->depth;
+	/* A live caller's frame lies above ours: others were left by a longjmp. */
+#pragma unroll
+	for (i = FRAMES_MAX - 1; i >= 0; i--)
+		if (i < depth && thread->frames[i].stack <= stack)
+			depth = i;
+	opaque(depth);
+	if (depth >= FRAMES_MAX) {
+		count(COUNTER_DEEP_CALLS, 1);
+		return;
+	}
+	thread->frames[depth].stack = stack;
+	thread->frames[depth].object = ARG1(ctx);
+	thread->frames[depth].buffer = ARG2(ctx);
+	thread->frames[depth].length_at = length_at;
+	thread->depth = depth + 1;
+}
+
+static __always_inline struct frame *frame_pop(struct pt_regs *ctx)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+	__u64 stack = STACK(ctx) - RETURN_POPS;
+	int i;
+
+	if (thread) {
+#pragma unroll
+		for (i = FRAMES_MAX - 1; i >= 0; i--) {
+			if (i < thread->depth && thread->frames[i].stack == stack) {
+				thread->depth = i;
+				return &thread->frames[i];
+			}
+		}
+	}
+	count(COUNTER_UNMATCHED_RETURNS, 1);
+	return NULL;
+}
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/*
+ * A call's plaintext on its way out, in chunks. What both outputs share: the
+ * state of an emission, how it advances, and how a lost chunk is accounted.
+ */
+#ifndef TLSCOPE_EMISSION_H
+#define TLSCOPE_EMISSION_H
+
+#include "connection.h"
+
+/* A buffer that cannot be read is given up after this many failed chunks. */
+#define UNREADABLE_MAX	16
+
+/* One per thread: it must survive a tail call in the noncore object. */
+struct emission {
+	struct data_record head;	/* of the next chunk */
+	__u64 address;			/* of the next chunk, in the target */
+	__u64 remaining;
+	__u64 unreadable;		/* chunks */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __u64);
+	__type(value, struct emission);
+} emissions SEC(".maps");
+
+enum chunk_fate {
+	CHUNK_SENT,
+	CHUNK_BUFFER_FULL,
+	CHUNK_UNREADABLE,
+};
+
+static __always_inline void emission_begin(struct emission *e, const struct connection *connection,
+					   __u64 object, __u64 address, __u64 length,
+					   enum direction direction)
+{
+	header_fill(&e->head.header, RECORD_DATA, 0);
+	e->head.connection.object = object;
+	e->head.connection.generation = connection->generation;
+	e->head.socket = connection->socket;
+	e->head.offset = connection->total[direction];
+	e->head.call_offset = e->head.offset;
+	e->head.call_length = length;
+	e->head.direction = direction;
+	e->address = address;
+	e->remaining = length;
+	e->unreadable = 0;
+}
+
+/* Sizes the next chunk; false when nothing is left. */
+static __always_inline bool emission_next(struct emission *e)
+{
+	__u64 length = e->remaining;
+
+	if (!length)
+		return false;
+	if (length > CHUNK_MAX)
+		length = CHUNK_MAX;
+	e->head.length = length;
+	e->head.header.size = sizeof(e->head) + length;
+	return true;
+}
+
+/* Accounts for the chunk and moves past it; false when the call is given up. */
+static __always_inline bool emission_advance(struct emission *e, enum chunk_fate fate)
+{
+	__u64 length = e->head.length;
+
+	if (fate == CHUNK_BUFFER_FULL) {
+		count(COUNTER_BUFFER_FULL_RECORDS, 1);
+		count(COUNTER_BUFFER_FULL_BYTES, length);
+	} else if (fate == CHUNK_UNREADABLE) {
+		count(COUNTER_UNREADABLE_BYTES, length);
+		e->unreadable++;
+	}
+	e->address += length;
+	e->head.offset += length;
+	e->remaining -= length;
+	if (e->unreadable < UNREADABLE_MAX)
+		return true;
+	count(COUNTER_UNREADABLE_BYTES, e->remaining);
+	e->remaining = 0;
+	return false;
+}
+
+/* What no further chunk will carry. */
+static __always_inline void emission_end(struct emission *e)
+{
+	if (e->remaining)
+		count(COUNTER_OVERSIZE_BYTES, e->remaining);
+	e->remaining = 0;
+}
+
+#endif

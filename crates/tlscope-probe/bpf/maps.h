@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/*
+ * The maps that both objects have. Every map is bounded; user space may
+ * resize `connections`, `threads` and `images` before loading.
+ */
+#ifndef TLSCOPE_MAPS_H
+#define TLSCOPE_MAPS_H
+
+#include "base.h"
+
+/* TLS over TLS nests calls; more than this is counted and not followed. */
+#define FRAMES_MAX	4
+
+/* A call in flight. Frames on one stack are told apart by stack pointer. */
+struct frame {
+	__u64 stack;
+	__u64 object;
+	__u64 buffer;
+	__u64 length_at;	/* address of the out-parameter of an _ex form */
+};
+
+struct thread {
+	__u32 depth;
+	__u32 reserved;
+	struct frame frames[FRAMES_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct config);
+} config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct image);
+} images SEC(".maps");
+
+/*
+ * Keyed by pid_tgid. LRU: a thread that dies inside a call leaves its entry
+ * behind, and nothing else would remove it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 32768);
+	__type(key, __u64);
+	__type(value, struct thread);
+} threads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct connection_key);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTER_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+/* XADD: without it two programs that preempt each other on a CPU lose counts. */
+static __always_inline void count(__u32 counter, __u64 amount)
+{
+	__u64 *slot = bpf_map_lookup_elem(&counters, &counter);
+
+	if (slot)
+		__sync_fetch_and_add(slot, amount);
+}
+
+static __always_inline struct config *configuration(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&config, &zero);
+}
+
+/* The filters that the user asked for, before anything is paid. */
+static __always_inline bool wanted(void)
+{
+	const struct config *cfg = configuration();
+
+	if (!cfg)
+		return false;
+	if (cfg->pid && cfg->pid != bpf_get_current_pid_tgid() >> 32)
+		return false;
+	if (cfg->uid_set && cfg->uid != (__u32)bpf_get_current_uid_gid())
+		return false;
+	return true;
+}
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/*
+ * The key-log sink: the one internal function of a TLS library that is handed
+ * every secret, already labelled, at the moment it is born.
+ */
+#ifndef TLSCOPE_SECRET_H
+#define TLSCOPE_SECRET_H
+
+#include "connection.h"
+
+static __always_inline __u64 argument(struct pt_regs *ctx, __u32 number)
+{
+	switch (number) {
+	case 1: return ARG1(ctx);
+	case 2: return ARG2(ctx);
+	case 3: return ARG3(ctx);
+	case 4: return ARG4(ctx);
+	case 5: return ARG5(ctx);
+	case 6: return ARG6(ctx);
+	default: return 0;
+	}
+}
+
+/* Walks the path in the target's memory; 0 when it leads nowhere. */
+static __always_inline __u64 field_address(__u64 start, const struct field_path *path)
+{
+	__u64 place = start;
+	int i;
+
+#pragma unroll
+	for (i = 0; i < PATH_MAX_STEPS; i++) {
+		if (i >= path->steps)
+			break;
+		place += path->offset[i];
+		if (i + 1 < path->steps &&
+		    bpf_probe_read_user(&place, sizeof(place), (void *)place))
+			return 0;
+	}
+	return place;
+}
+
+/* Which image was hit. Without cookies (before 5.15) each has its own object. */
+static __always_inline const struct image *image_of(void *ctx)
+{
+	__u32 index = 0;
+
+#ifdef TLSCOPE_CORE
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_attach_cookie))
+		index = bpf_get_attach_cookie(ctx);
+#endif
+	return bpf_map_lookup_elem(&images, &index);
+}
+
+static __always_inline bool secret_read(struct secret_record *record, struct pt_regs *ctx,
+					const struct image *image)
+{
+	__u64 start = argument(ctx, image->conn_arg);
+	__u32 length = argument(ctx, image->length_arg);
+	long label_length;
+
+	record->connection.object = start;
+	label_length = bpf_probe_read_user_str(record->label, sizeof(record->label),
+					       (void *)argument(ctx, image->label_arg));
+	if (label_length <= 1)
+		return false;
+	record->label_length = label_length - 1;
+	if (bpf_probe_read_user(record->client_random, sizeof(record->client_random),
+				(void *)field_address(start, &image->client_random)))
+		return false;
+	if (length > SECRET_MAX)
+		return false;
+	opaque(length);
+	if (length > SECRET_MAX)
+		return false;
+	record->secret_length = length;
+	return !bpf_probe_read_user(record->secret, length,
+				    (void *)argument(ctx, image->secret_arg));
+}
+
+SEC("uprobe")
+int secret_sink_entry(struct pt_regs *ctx)
+{
+	struct secret_record record = {};
+	const struct connection *connection;
+	const struct image *image;
+
+	if (!wanted())
+		return 0;
+	image = image_of(ctx);
+	if (!image)
+		return 0;
+	if (!secret_read(&record, ctx, image)) {
+		count(COUNTER_SECRETS_UNREADABLE, 1);
+		return 0;
+	}
+	header_fill(&record.header, RECORD_SECRET, sizeof(record));
+	record.socket.fd = -1;
+	connection = connection_find(record.connection.object);
+	if (connection) {
+		record.connection.generation = connection->generation;
+		record.socket = connection->socket;
+	}
+	if (!emit_record(ctx, record.connection.object, &record, sizeof(record)))
+		count(COUNTER_SECRETS_LOST, 1);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/*
+ * The programs: one per role of a probed function (Role in tlscope-image).
+ * Each calling role exists as an entry and a return program and, in the core
+ * object, as a session program that serves both (6.13).
+ */
+#ifdef TLSCOPE_CORE
+#include "kernel.h"
+#include "output_ring.h"
+#include "socket_core.h"
+#else
+#include "output_perf.h"
+#include "socket_noncore.h"
+#endif
+#include "syscall.h"
+#include "secret.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* How a data function tells its caller how many bytes it moved. */
+enum length_form {
+	LENGTH_RETURNED,	/* int, > 0 */
+	LENGTH_STORED,		/* returns 1 and stores a size_t */
+};
+
+static __always_inline void connection_end(void *ctx, __u64 object, bool forget)
+{
+	struct connection *connection = connection_find(object);
+	struct connection_key key;
+
+	if (!connection)
+		return;
+	if (connection->total[0] || connection->total[1]) {
+		struct close_record record = {};
+
+		header_fill(&record.header, RECORD_CLOSE, sizeof(record));
+		record.connection.object = object;
+		record.connection.generation = connection->generation;
+		record.total[0] = connection->total[0];
+		record.total[1] = connection->total[1];
+		if (!emit_record(ctx, object, &record, sizeof(record)))
+			count(COUNTER_BUFFER_FULL_RECORDS, 1);
+	}
+	if (forget) {
+		connection_key(&key, object);
+		bpf_map_delete_elem(&connections, &key);
+	}
+}
+
+/* Bytes that the call moved, or 0: a failed call moved none. */
+static __always_inline __u64 bytes_moved(struct pt_regs *ctx, const struct frame *frame,
+					 enum length_form form)
+{
+	int returned = (int)RETURNED(ctx);
+	__u64 length = 0;
+
+	if (form == LENGTH_RETURNED)
+		return returned > 0 ? returned : 0;
+	if (returned == 1)
+		bpf_probe_read_user(&length, sizeof(length), (void *)frame->length_at);
+	return length;
+}
+
+static __always_inline struct emission *emission_get(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct emission *e = bpf_map_lookup_elem(&emissions, &thread);
+	struct emission fresh = {};
+
+	if (e)
+		return e;
+	bpf_map_update_elem(&emissions, &thread, &fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&emissions, &thread);
+}
+
+static __always_inline int data_return(struct pt_regs *ctx, enum direction direction,
+				       enum length_form form)
+{
+	const struct frame *frame = frame_pop(ctx);
+	struct connection *connection;
+	struct emission *e;
+	__u64 length;
+
+	if (!frame)
+		return 0;
+	length = bytes_moved(ctx, frame, form);
+	if (!length)
+		return 0;
+	connection = connection_get(frame->object);
+	e = emission_get();
+	if (!connection || !e) {
+		count(COUNTER_BUFFER_FULL_BYTES, length);
+		return 0;
+	}
+	emission_begin(e, connection, frame->object, frame->buffer, length, direction);
+	connection->total[direction] += length;
+	emit(ctx, e);
+	return 0;
+}
+
+/* A session program's entry returns 1 to spare the target the return probe. */
+#ifdef TLSCOPE_CORE
+extern bool bpf_session_is_return(void) __ksym __weak;
+
+#define DEFINE_SESSION(name, on_entry, on_return)	\
+SEC("uprobe.session")					\
+int name##_session(struct pt_regs *ctx)			\
+{							\
+	if (bpf_session_is_return())			\
+		return on_return;			\
+	if (!wanted())					\
+		return 1;				\
+	on_entry;					\
+	return 0;					\
+}
+#else
+#define DEFINE_SESSION(name, on_entry, on_return)
+#endif
+
+#define DEFINE_CALL(name, on_entry, on_return)		\
+SEC("uprobe")						\
+int name##_entry(struct pt_regs *ctx)			\
+{							\
+	if (wanted())					\
+		on_entry;				\
+	return 0;					\
+}							\
+SEC("uretprobe")					\
+int name##_return(struct pt_regs *ctx)			\
+{							\
+	return wanted() ? on_return : 0;		\
+}							\
+DEFINE_SESSION(name, on_entry, on_return)
+
+DEFINE_CALL(write, frame_push(ctx, 0),
+	    data_return(ctx, DIRECTION_SENT, LENGTH_RETURNED))
+DEFINE_CALL(read, frame_push(ctx, 0),
+	    data_return(ctx, DIRECTION_RECEIVED, LENGTH_RETURNED))
+DEFINE_CALL(write_ex, frame_push(ctx, ARG4(ctx)),
+	    data_return(ctx, DIRECTION_SENT, LENGTH_STORED))
+DEFINE_CALL(read_ex, frame_push(ctx, ARG4(ctx)),
+	    data_return(ctx, DIRECTION_RECEIVED, LENGTH_STORED))
+DEFINE_CALL(write_ex2, frame_push(ctx, ARG5(ctx)),
+	    data_return(ctx, DIRECTION_SENT, LENGTH_STORED))
+
+static __always_inline int handshake_returns(struct pt_regs *ctx)
+{
+	frame_pop(ctx);
+	return 0;
+}
+
+DEFINE_CALL(handshake, frame_push(ctx, 0), handshake_returns(ctx))
+
+/* The address may have served a connection before: that one is over. */
+SEC("uretprobe")
+int new_return(struct pt_regs *ctx)
+{
+	if (RETURNED(ctx) && wanted())
+		connection_end(ctx, RETURNED(ctx), true);
+	return 0;
+}
+
+SEC("uprobe")
+int clear_entry(struct pt_regs *ctx)
+{
+	if (wanted())
+		connection_end(ctx, ARG1(ctx), true);
+	return 0;
+}
+
+/* Objects are counted references: the connection may go on, so it is kept. */
+SEC("uprobe")
+int free_entry(struct pt_regs *ctx)
+{
+	if (ARG1(ctx) && wanted())
+		connection_end(ctx, ARG1(ctx), false);
+	return 0;
+}

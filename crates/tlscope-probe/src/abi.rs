@@ -1,0 +1,212 @@
+//! Mirror of `bpf/abi.h`: the records, and the values of the shared maps.
+//!
+//! `tests/abi.rs` compares every struct with the BTF of both objects. Bytes
+//! from the kernel are parsed by `Record::parse`, which is total.
+
+#![allow(missing_debug_implementations)] // types that zerocopy's derives generate
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+pub const COMM_LEN: usize = 16;
+pub const LABEL_MAX: usize = 48;
+pub const SECRET_MAX: usize = 64;
+pub const RANDOM_LEN: usize = 32;
+pub const PATH_MAX_STEPS: usize = 4;
+
+pub const DIRECTION_RECEIVED: u32 = 0;
+pub const DIRECTION_SENT: u32 = 1;
+
+const RECORD_DATA: u32 = 1;
+const RECORD_SECRET: u32 = 2;
+const RECORD_CLOSE: u32 = 3;
+
+/// Names of `enum counter`, in its order, and what each counts for the user.
+pub const COUNTERS: [Counter; 8] = [
+    Counter { name: "records lost: buffer full", unit: Unit::Records },
+    Counter { name: "plaintext lost: buffer full", unit: Unit::Bytes },
+    Counter { name: "plaintext lost: memory not readable", unit: Unit::Bytes },
+    Counter { name: "plaintext lost: call too long for this kernel", unit: Unit::Bytes },
+    Counter { name: "returns without a known call", unit: Unit::Calls },
+    Counter { name: "calls nested too deep", unit: Unit::Calls },
+    Counter { name: "secrets not readable", unit: Unit::Records },
+    Counter { name: "secrets lost: buffer full", unit: Unit::Records },
+];
+
+/// One row of the `counters` map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counter {
+    pub name: &'static str,
+    pub unit: Unit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Records,
+    Bytes,
+    Calls,
+}
+
+macro_rules! abi_struct {
+    ($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
+        #[repr(C)]
+        pub struct $name { $(pub $field: $type,)* }
+
+        impl $name {
+            /// Field names with their offsets, for the comparison with BTF.
+            pub const FIELDS: &'static [(&'static str, usize)] =
+                &[$((stringify!($field), std::mem::offset_of!($name, $field)),)*];
+        }
+    };
+}
+
+abi_struct! { Config { pid: u32, uid: u32, uid_set: u32, shards: u32, } }
+
+abi_struct! {
+    #[derive(Default)]
+    FieldPath { steps: u32, offset: [u32; PATH_MAX_STEPS], reserved: u32, }
+}
+
+abi_struct! {
+    #[derive(Default)]
+    Image {
+        client_random: FieldPath,
+        conn_arg: u32,
+        label_arg: u32,
+        secret_arg: u32,
+        length_arg: u32,
+    }
+}
+
+abi_struct! {
+    RecordHeader {
+        kind: u32,
+        size: u32,
+        time_ns: u64,
+        pid: u32,
+        tid: u32,
+        uid: u32,
+        reserved: u32,
+        comm: [u8; COMM_LEN],
+    }
+}
+
+abi_struct! {
+    SocketAddress {
+        fd: i32,
+        family: u16,
+        local_port: u16,
+        remote_port: u16,
+        reserved: [u16; 3],
+        local: [u8; 16],
+        remote: [u8; 16],
+    }
+}
+
+abi_struct! { ConnectionId { object: u64, generation: u64, } }
+
+abi_struct! {
+    DataRecord {
+        header: RecordHeader,
+        connection: ConnectionId,
+        socket: SocketAddress,
+        offset: u64,
+        call_offset: u64,
+        call_length: u64,
+        direction: u32,
+        length: u32,
+    }
+}
+
+/// Holds key material, so it has no `Debug`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct SecretRecord {
+    pub header: RecordHeader,
+    pub connection: ConnectionId,
+    pub socket: SocketAddress,
+    pub label_length: u32,
+    pub secret_length: u32,
+    pub label: [u8; LABEL_MAX],
+    pub client_random: [u8; RANDOM_LEN],
+    pub secret: [u8; SECRET_MAX],
+}
+
+impl SecretRecord {
+    /// Field names with their offsets, for the comparison with BTF.
+    pub const FIELDS: &'static [(&'static str, usize)] = &[
+        ("header", std::mem::offset_of!(SecretRecord, header)),
+        ("connection", std::mem::offset_of!(SecretRecord, connection)),
+        ("socket", std::mem::offset_of!(SecretRecord, socket)),
+        ("label_length", std::mem::offset_of!(SecretRecord, label_length)),
+        ("secret_length", std::mem::offset_of!(SecretRecord, secret_length)),
+        ("label", std::mem::offset_of!(SecretRecord, label)),
+        ("client_random", std::mem::offset_of!(SecretRecord, client_random)),
+        ("secret", std::mem::offset_of!(SecretRecord, secret)),
+    ];
+
+    pub fn label(&self) -> &[u8] {
+        &self.label[..(self.label_length as usize).min(LABEL_MAX)]
+    }
+
+    pub fn secret(&self) -> &[u8] {
+        &self.secret[..(self.secret_length as usize).min(SECRET_MAX)]
+    }
+}
+
+abi_struct! {
+    CloseRecord { header: RecordHeader, connection: ConnectionId, total: [u64; 2], }
+}
+
+abi_struct! { ConnectionKey { object: u64, pid: u32, reserved: u32, } }
+
+abi_struct! {
+    Connection {
+        generation: u64,
+        total: [u64; 2],
+        sock: u64,
+        socket: SocketAddress,
+        port_pair: u32,
+        reserved: u32,
+    }
+}
+
+/// One record of a ring or perf buffer.
+pub enum Record<'a> {
+    Data(DataRecord, &'a [u8]),
+    Secret(Box<SecretRecord>),
+    Close(CloseRecord),
+}
+
+impl<'a> Record<'a> {
+    /// `None` for anything that is not a whole record of a known kind. A record
+    /// may be followed by padding: buffers hand out sizes of their own.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (header, _) = RecordHeader::read_from_prefix(bytes).ok()?;
+        match header.kind {
+            RECORD_DATA => {
+                let (record, rest) = DataRecord::read_from_prefix(bytes).ok()?;
+                Some(Self::Data(record, rest.get(..record.length as usize)?))
+            }
+            RECORD_SECRET => {
+                let (record, _) = SecretRecord::read_from_prefix(bytes).ok()?;
+                Some(Self::Secret(Box::new(record)))
+            }
+            RECORD_CLOSE => {
+                let (record, _) = CloseRecord::read_from_prefix(bytes).ok()?;
+                Some(Self::Close(record))
+            }
+            _ => None,
+        }
+    }
+
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub fn time_ns(&self) -> u64 {
+        match self {
+            Self::Data(record, _) => record.header.time_ns,
+            Self::Secret(record) => record.header.time_ns,
+            Self::Close(record) => record.header.time_ns,
+        }
+    }
+}

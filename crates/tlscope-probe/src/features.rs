@@ -1,0 +1,164 @@
+//! What this kernel can do, each found out by one attempt and kept.
+//!
+//! A version number decides nothing: distributions backport, and a lockdown or
+//! a configuration takes away.
+
+use std::ffi::c_int;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::{fmt, io, ptr};
+
+use libbpf_sys as sys;
+
+/// How uprobes are attached, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AttachMode {
+    /// One program for entry and return (kernel 6.13).
+    Session,
+    /// One link for many offsets (kernel 6.6).
+    Multi,
+    /// One perf event an offset, with an attach cookie (kernel 5.15).
+    SingleCookie,
+    /// One perf event an offset (kernel 4.17).
+    Single,
+}
+
+impl AttachMode {
+    pub const ALL: [Self; 4] = [Self::Session, Self::Multi, Self::SingleCookie, Self::Single];
+
+    /// Whether the program learns from its attachment which image it serves.
+    pub fn has_cookie(self) -> bool {
+        self != Self::Single
+    }
+}
+
+impl fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Session => "session",
+            Self::Multi => "multi",
+            Self::SingleCookie => "single-cookie",
+            Self::Single => "single",
+        })
+    }
+}
+
+/// What was found out about the running kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Features {
+    /// `/sys/kernel/btf/vmlinux` exists: the core object can be relocated.
+    pub btf: bool,
+    pub ring_buffer: bool,
+    pub attach_cookie: bool,
+    pub uprobe_multi: bool,
+    pub uprobe_session: bool,
+}
+
+impl Features {
+    /// Attempts each feature once in the life of the process.
+    pub fn of_this_kernel() -> &'static Self {
+        static FEATURES: OnceLock<Features> = OnceLock::new();
+        FEATURES.get_or_init(|| Self {
+            btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+            ring_buffer: has_map_type(sys::BPF_MAP_TYPE_RINGBUF),
+            attach_cookie: has_helper(sys::BPF_FUNC_get_attach_cookie),
+            uprobe_multi: has_uprobe_link(sys::BPF_TRACE_UPROBE_MULTI),
+            uprobe_session: has_uprobe_link(sys::BPF_TRACE_UPROBE_SESSION),
+        })
+    }
+
+    /// What the core object needs beyond a successful load.
+    pub fn can_core(&self) -> bool {
+        self.btf && self.ring_buffer
+    }
+
+    pub fn has_mode(&self, mode: AttachMode) -> bool {
+        match mode {
+            AttachMode::Session => self.uprobe_session,
+            AttachMode::Multi => self.uprobe_multi,
+            AttachMode::SingleCookie => self.attach_cookie,
+            AttachMode::Single => true,
+        }
+    }
+
+    pub fn best_mode(&self) -> AttachMode {
+        AttachMode::ALL
+            .into_iter()
+            .find(|mode| self.has_mode(*mode))
+            .unwrap_or(AttachMode::Single)
+    }
+}
+
+/// Whether this process may load tracing programs at all: `EPERM` if not. The
+/// verifier's own refusals are `EACCES`, so a real object cannot tell.
+pub fn may_load() -> io::Result<()> {
+    load_empty(0).map(drop)
+}
+
+fn has_map_type(map_type: sys::bpf_map_type) -> bool {
+    // SAFETY: the call only makes a bpf(2) system call of its own; NULL options are allowed.
+    unsafe { sys::libbpf_probe_bpf_map_type(map_type, ptr::null()) == 1 }
+}
+
+fn has_helper(helper: sys::bpf_func_id) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        sys::libbpf_probe_bpf_helper(sys::BPF_PROG_TYPE_KPROBE, helper, ptr::null()) == 1
+    }
+}
+
+/// A link to a directory is refused with EBADF by a kernel that knows the
+/// attach type, and with EINVAL by one that does not.
+fn has_uprobe_link(attach_type: sys::bpf_attach_type) -> bool {
+    let Ok(program) = load_empty(attach_type) else {
+        return false;
+    };
+    let offset = 0_u64;
+    let mut opts = sys::bpf_link_create_opts {
+        sz: size_of::<sys::bpf_link_create_opts>() as sys::size_t,
+        ..Default::default()
+    };
+    opts.__bindgen_anon_1.uprobe_multi.path = c"/".as_ptr();
+    opts.__bindgen_anon_1.uprobe_multi.offsets = ptr::from_ref(&offset).cast();
+    opts.__bindgen_anon_1.uprobe_multi.cnt = 1;
+    // SAFETY: the program is a live descriptor; path and offsets outlive the call.
+    let link = unsafe { sys::bpf_link_create(program.as_raw_fd(), -1, attach_type, &raw const opts) };
+    if link >= 0 {
+        // SAFETY: a non-negative result is a descriptor that we own.
+        drop(unsafe { OwnedFd::from_raw_fd(link) });
+        return true;
+    }
+    link == -libc::EBADF
+}
+
+/// `return 0` as a uprobe program of the given attach type.
+fn load_empty(attach_type: sys::bpf_attach_type) -> io::Result<OwnedFd> {
+    const MOV64_IMM: u8 = 0xb7;
+    const EXIT: u8 = 0x95;
+    let instructions = [
+        sys::bpf_insn { code: MOV64_IMM, ..Default::default() },
+        sys::bpf_insn { code: EXIT, ..Default::default() },
+    ];
+    let mut opts = sys::bpf_prog_load_opts {
+        sz: size_of::<sys::bpf_prog_load_opts>() as sys::size_t,
+        expected_attach_type: attach_type,
+        ..Default::default()
+    };
+    // SAFETY: name, licence and instructions outlive the call; opts is a valid struct.
+    let fd: c_int = unsafe {
+        sys::bpf_prog_load(
+            sys::BPF_PROG_TYPE_KPROBE,
+            c"tlscope_feature".as_ptr(),
+            c"Dual BSD/GPL".as_ptr(),
+            instructions.as_ptr(),
+            instructions.len() as sys::size_t,
+            &raw mut opts,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(-fd));
+    }
+    // SAFETY: a non-negative result is a descriptor that we own.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,230 @@
+//! Opening, sizing and loading one of the two BPF objects.
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+
+use libbpf_rs::{
+    AsRawLibbpf, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenObject,
+    OpenProgramMut, PrintLevel,
+};
+use zerocopy::IntoBytes;
+
+use crate::abi::Config;
+use crate::attach::Needs;
+use crate::features::AttachMode;
+use crate::programs::{Point, ROLE_PROGRAMS};
+
+#[repr(align(8))]
+struct Aligned<T: ?Sized>(T);
+
+static CORE: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/core.bpf.o")));
+static NONCORE: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/noncore.bpf.o")));
+
+/// Which of the two objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// CO-RE and ring buffers: a BTF kernel from 5.8.
+    Core,
+    /// No BTF, no CO-RE, perf buffers: any kernel from 4.18.
+    Noncore,
+}
+
+impl ObjectKind {
+    /// The ELF file, for the tests that compare it with what kernels take.
+    pub fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Core => &CORE.0,
+            Self::Noncore => &NONCORE.0,
+        }
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Core => "core",
+            Self::Noncore => "noncore",
+        })
+    }
+}
+
+/// Why an object could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("loading BPF programs needs root, or CAP_BPF and CAP_PERFMON: {0}")]
+    Privilege(std::io::Error),
+    #[error("the kernel refused the {kind} BPF object: {source}{log}")]
+    Refused { kind: ObjectKind, source: libbpf_rs::Error, log: LibbpfLog },
+    #[error("the kernel has no BTF or no ring buffers, which the core object needs; use -b 0 or -b 2")]
+    CoreUnsupported,
+    #[error("a {size}-byte buffer cannot be made: {source}; choose a smaller --mapsize")]
+    Buffer { size: u32, source: libbpf_rs::Error },
+}
+
+/// What libbpf said on the way to a failure.
+#[derive(Debug)]
+pub struct LibbpfLog(Vec<String>);
+
+impl fmt::Display for LibbpfLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The end of a verifier log is where the reason stands.
+        const LINES: usize = 12;
+        let skipped = self.0.len().saturating_sub(LINES);
+        self.0[skipped..].iter().try_for_each(|line| write!(f, "\n  {}", line.trim_end()))
+    }
+}
+
+static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// libbpf prints to stderr by default; its words belong into our errors.
+pub(crate) fn keep_libbpf_log() {
+    libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
+        if let Ok(mut log) = LOG.lock() {
+            log.extend(text.lines().map(String::from));
+        }
+    })));
+}
+
+fn take_libbpf_log() -> LibbpfLog {
+    LibbpfLog(LOG.lock().map(|mut log| std::mem::take(&mut *log)).unwrap_or_default())
+}
+
+/// What an object is loaded for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) kind: ObjectKind,
+    pub(crate) mode: AttachMode,
+    pub(crate) needs: Needs,
+    pub(crate) config: Config,
+    pub(crate) shard_bytes: u32,
+}
+
+/// A loaded object, with the ring buffers that its outer map holds.
+pub(crate) struct Loaded {
+    pub(crate) object: Object,
+    pub(crate) rings: Vec<MapHandle>,
+}
+
+/// Loads the first object of a capture.
+pub(crate) fn load(settings: &Settings) -> Result<Loaded, LoadError> {
+    let mut open = open(settings)?;
+    let rings = match settings.kind {
+        ObjectKind::Core => create_rings(&mut open, settings)?,
+        ObjectKind::Noncore => Vec::new(),
+    };
+    select_programs(&mut open, settings, true);
+    if !settings.needs.data {
+        shrink_data_maps(&mut open).map_err(|e| refused(settings.kind, e))?;
+    }
+    let object = open.load().map_err(|e| refused(settings.kind, e))?;
+    fill_maps(&object, settings, &rings).map_err(|e| refused(settings.kind, e))?;
+    Ok(Loaded { object, rings })
+}
+
+/// Loads a further object of the same capture: its own `images`, every other
+/// map shared. That is how an image is told apart without attach cookies.
+pub(crate) fn load_sibling(settings: &Settings, first: &Object) -> Result<Object, LoadError> {
+    let mut open = open(settings)?;
+    for mut map in open.maps_mut() {
+        let shared = first.maps().find(|known| known.name() == map.name());
+        if let Some(shared) = shared.filter(|shared| shared.name() != "images") {
+            map.reuse_fd(shared.as_fd()).map_err(|e| refused(settings.kind, e))?;
+        }
+    }
+    select_programs(&mut open, settings, false);
+    open.load().map_err(|e| refused(settings.kind, e))
+}
+
+fn open(settings: &Settings) -> Result<OpenObject, LoadError> {
+    keep_libbpf_log();
+    ObjectBuilder::default()
+        .open_memory(settings.kind.bytes())
+        .map_err(|e| refused(settings.kind, e))
+}
+
+pub(crate) fn refused(kind: ObjectKind, source: libbpf_rs::Error) -> LoadError {
+    LoadError::Refused { kind, source, log: take_libbpf_log() }
+}
+
+/// Only what will be attached is loaded: the rest need not pass this kernel's
+/// verifier. Sockets are watched once, by the first object.
+fn select_programs(open: &mut OpenObject, settings: &Settings, first: bool) {
+    let session = settings.mode == AttachMode::Session;
+    for mut program in open.progs_mut() {
+        let name = program.name().to_string_lossy().into_owned();
+        let point = ROLE_PROGRAMS.iter().filter(|row| settings.needs.role(row.role)).find_map(|row| {
+            let suffix = name.strip_prefix(row.name)?;
+            row.shape.points(session).iter().find(|point| point.suffix() == suffix)
+        });
+        let socket_route = ["sock_send_length", "sock_recv_length", "sys_enter"];
+        let wanted = match name.as_str() {
+            // The tail-call map refers to it, used or not.
+            "emit_rest" => true,
+            name if socket_route.contains(&name) => first && settings.needs.data,
+            _ => point.is_some(),
+        };
+        program.set_autoload(wanted);
+        let multi = matches!(settings.mode, AttachMode::Session | AttachMode::Multi);
+        if multi && matches!(point, Some(Point::Entry | Point::Return)) {
+            set_uprobe_multi(&mut program);
+        }
+    }
+}
+
+/// libbpf-rs 0.27 has no name for this attach type.
+fn set_uprobe_multi(program: &mut OpenProgramMut<'_>) {
+    let attach_type = libbpf_sys::BPF_TRACE_UPROBE_MULTI;
+    // SAFETY: the program belongs to an object that is open and not yet loaded.
+    unsafe {
+        libbpf_sys::bpf_program__set_expected_attach_type(
+            program.as_libbpf_object().as_ptr(),
+            attach_type,
+        )
+    };
+}
+
+/// Without probes on the data path these maps stay empty.
+fn shrink_data_maps(open: &mut OpenObject) -> libbpf_rs::Result<()> {
+    const MINIMUM: u32 = 64;
+    for mut map in open.maps_mut() {
+        if ["connections", "threads", "emissions"].iter().any(|name| map.name() == *name) {
+            map.set_max_entries(MINIMUM)?;
+        }
+    }
+    Ok(())
+}
+
+fn create_rings(open: &mut OpenObject, settings: &Settings) -> Result<Vec<MapHandle>, LoadError> {
+    let create = |_| {
+        let options = libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+            ..Default::default()
+        };
+        MapHandle::create(MapType::RingBuf, Some("ring"), 0, 0, settings.shard_bytes, &options)
+            .map_err(|source| LoadError::Buffer { size: settings.shard_bytes, source })
+    };
+    let rings: Vec<_> = (0..settings.config.shards).map(create).collect::<Result<_, _>>()?;
+    // Kernels before 5.10 compare the size too: the template must be a real one.
+    for mut map in open.maps_mut().filter(|map| map.name() == "rings") {
+        map.set_inner_map_fd(rings[0].as_fd()).map_err(|e| refused(settings.kind, e))?;
+    }
+    Ok(rings)
+}
+
+fn fill_maps(object: &Object, settings: &Settings, rings: &[MapHandle]) -> libbpf_rs::Result<()> {
+    for map in object.maps() {
+        if map.name() == "config" {
+            map.update(&0_u32.to_ne_bytes(), settings.config.as_bytes(), MapFlags::ANY)?;
+        }
+        if map.name() == "rings" {
+            for (shard, ring) in (0_u32..).zip(rings) {
+                let fd = std::os::fd::AsRawFd::as_raw_fd(&ring.as_fd());
+                map.update(&shard.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)?;
+            }
+        }
+    }
+    Ok(())
+}

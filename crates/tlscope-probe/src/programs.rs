@@ -1,0 +1,68 @@
+//! Which BPF programs serve a role: one table.
+
+use tlscope_image::plan::Role;
+
+/// How a role is probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// At entry and return: `NAME_entry` and `NAME_return`, or `NAME_session`.
+    Call,
+    /// At entry only: `NAME_entry`.
+    Entry,
+    /// At return only: `NAME_return`.
+    Return,
+}
+
+#[derive(Debug)]
+pub(crate) struct RoleProgram {
+    pub(crate) role: Role,
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
+}
+
+pub(crate) const ROLE_PROGRAMS: &[RoleProgram] = &[
+    RoleProgram { role: Role::Write, name: "write", shape: Shape::Call },
+    RoleProgram { role: Role::Read, name: "read", shape: Shape::Call },
+    RoleProgram { role: Role::WriteEx, name: "write_ex", shape: Shape::Call },
+    RoleProgram { role: Role::ReadEx, name: "read_ex", shape: Shape::Call },
+    RoleProgram { role: Role::WriteEx2, name: "write_ex2", shape: Shape::Call },
+    RoleProgram { role: Role::Handshake, name: "handshake", shape: Shape::Call },
+    RoleProgram { role: Role::New, name: "new", shape: Shape::Return },
+    RoleProgram { role: Role::Clear, name: "clear", shape: Shape::Entry },
+    RoleProgram { role: Role::Free, name: "free", shape: Shape::Entry },
+    RoleProgram { role: Role::SecretSink, name: "secret_sink", shape: Shape::Entry },
+];
+
+pub(crate) fn of_role(role: Role) -> Option<&'static RoleProgram> {
+    ROLE_PROGRAMS.iter().find(|row| row.role == role)
+}
+
+/// The program and attach points of a role in one attach mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Point {
+    Entry,
+    Return,
+    Session,
+}
+
+impl Point {
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Entry => "_entry",
+            Self::Return => "_return",
+            Self::Session => "_session",
+        }
+    }
+}
+
+impl Shape {
+    /// Entries come first: a return whose entry was missed would count as loss.
+    pub(crate) fn points(self, session: bool) -> &'static [Point] {
+        match self {
+            Self::Call if session => &[Point::Session],
+            Self::Call => &[Point::Entry, Point::Return],
+            Self::Entry => &[Point::Entry],
+            Self::Return => &[Point::Return],
+        }
+    }
+}

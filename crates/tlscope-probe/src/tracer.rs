@@ -1,0 +1,279 @@
+//! A capture's kernel side: loads the object, attaches plans, reads counters.
+
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
+use tlscope_image::plan::{FieldPath, Layout, Plan, Probe};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::abi;
+use crate::attach::{self, Attachment, Needs};
+use crate::events::{EventSource, Handler};
+use crate::features::{self, AttachMode, Features};
+use crate::object::{self, LoadError, ObjectKind, Settings};
+
+/// Shards beyond this add memory, not throughput: one reader drains them all.
+const SHARDS_MAX: u32 = 8;
+const PAGE: u32 = 4096;
+/// Entries of the `images` map.
+const IMAGES_MAX: u32 = 1024;
+
+/// What to capture, and the choices that are otherwise made by attempt.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub needs: Needs,
+    pub pid: Option<u32>,
+    pub uid: Option<u32>,
+    /// Bytes a shard; rounded up to a power of two of at least one page.
+    pub shard_bytes: u32,
+    pub object: Option<ObjectKind>,
+    pub mode: Option<AttachMode>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    #[error("process {0} does not exist")]
+    NoProcess(u32),
+    #[error("{path}: probes cannot be attached: {source}")]
+    Refused { path: PathBuf, source: libbpf_rs::Error },
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("more than {IMAGES_MAX} libraries are probed at once")]
+    TooManyImages,
+}
+
+/// How the socket under a connection is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketRoute {
+    /// Tracepoints of the socket layer (kernel 6.3).
+    SocketTracepoints,
+    /// The tracepoint at the entry of every system call.
+    SyscallTracepoint,
+    /// No data is captured, so no address is needed.
+    None,
+}
+
+/// Loaded programs and their links. Dropping it takes every probe away.
+#[derive(Debug)]
+pub struct Tracer {
+    // Links go before the objects that own their programs.
+    links: Vec<Link>,
+    objects: Vec<Object>,
+    rings: Vec<MapHandle>,
+    settings: Settings,
+    route: SocketRoute,
+    pid: Option<u32>,
+    images: u32,
+}
+
+impl Tracer {
+    /// Loads the object asked for, or the best that this kernel takes.
+    pub fn load(options: &Options) -> Result<Self, LoadError> {
+        features::may_load().map_err(LoadError::Privilege)?;
+        let features = Features::of_this_kernel();
+        let kinds: &[ObjectKind] = match options.object {
+            Some(ObjectKind::Core) if !features.can_core() => {
+                return Err(LoadError::CoreUnsupported);
+            }
+            Some(ObjectKind::Core) => &[ObjectKind::Core],
+            Some(ObjectKind::Noncore) => &[ObjectKind::Noncore],
+            None if features.can_core() => &[ObjectKind::Core, ObjectKind::Noncore],
+            None => &[ObjectKind::Noncore],
+        };
+        let mut result = Err(LoadError::CoreUnsupported);
+        for kind in kinds {
+            result = Self::load_kind(options, *kind, features);
+            match &result {
+                Ok(_) | Err(LoadError::Buffer { .. }) => break,
+                Err(_) => {}
+            }
+        }
+        result
+    }
+
+    fn load_kind(
+        options: &Options,
+        kind: ObjectKind,
+        features: &Features,
+    ) -> Result<Self, LoadError> {
+        let mode = match kind {
+            ObjectKind::Core => options.mode.unwrap_or_else(|| features.best_mode()),
+            // Its programs tail-call, so they stay plain kprobe programs.
+            ObjectKind::Noncore => AttachMode::Single,
+        };
+        let cpus = available_parallelism().map_or(1, |n| n.get() as u32);
+        let settings = Settings {
+            kind,
+            mode,
+            needs: options.needs,
+            config: abi::Config {
+                pid: options.pid.unwrap_or(0),
+                uid: options.uid.unwrap_or(0),
+                uid_set: u32::from(options.uid.is_some()),
+                shards: cpus.next_power_of_two().min(SHARDS_MAX),
+            },
+            shard_bytes: options.shard_bytes.max(PAGE).next_power_of_two(),
+        };
+        let loaded = object::load(&settings)?;
+        let (route, links) = watch_sockets(&loaded.object, settings)?;
+        Ok(Self {
+            links,
+            objects: vec![loaded.object],
+            rings: loaded.rings,
+            settings,
+            route,
+            pid: options.pid,
+            images: 0,
+        })
+    }
+
+    pub fn object_kind(&self) -> ObjectKind {
+        self.settings.kind
+    }
+
+    pub fn attach_mode(&self) -> AttachMode {
+        self.settings.mode
+    }
+
+    pub fn socket_route(&self) -> SocketRoute {
+        self.route
+    }
+
+    /// Attaches what this capture needs of a plan; `path` must open the very
+    /// file that the plan was made from. Gives the number of probes attached.
+    pub fn attach(&mut self, plan: &Plan, path: &Path) -> Result<usize, AttachError> {
+        if self.images == IMAGES_MAX {
+            return Err(AttachError::TooManyImages);
+        }
+        let probes: Vec<&Probe> =
+            plan.probes.iter().filter(|probe| self.settings.needs.role(probe.role)).collect();
+        let cookie = self.register_image(&plan.layout, path)?;
+        let attachment =
+            Attachment { mode: self.settings.mode, pid: self.pid, cookie: u64::from(cookie) };
+        let object = self.objects.last().expect("the first object lives as long as the tracer");
+        let links = attach::attach_image(object, &probes, path, attachment)
+            .map_err(|source| self.attach_error(path, source))?;
+        self.links.extend(links);
+        self.images += 1;
+        Ok(probes.len())
+    }
+
+    /// Tells the programs the image's layout; gives the cookie that names it.
+    fn register_image(&mut self, layout: &Layout, path: &Path) -> Result<u32, AttachError> {
+        let cookie = if self.settings.mode.has_cookie() {
+            self.images
+        } else {
+            if self.images > 0 {
+                let sibling = object::load_sibling(&self.settings, &self.objects[0])?;
+                self.objects.push(sibling);
+            }
+            0
+        };
+        let object = self.objects.last().expect("the first object lives as long as the tracer");
+        if let Some(map) = object.maps().find(|map| map.name() == "images") {
+            map.update(&cookie.to_ne_bytes(), image_of(layout).as_bytes(), MapFlags::ANY)
+                .map_err(|source| self.attach_error(path, source))?;
+        }
+        Ok(cookie)
+    }
+
+    fn attach_error(&self, path: &Path, source: libbpf_rs::Error) -> AttachError {
+        match self.pid {
+            // SAFETY: signal 0 only asks whether the process exists.
+            Some(pid) if unsafe { libc::kill(pid as i32, 0) } != 0 => AttachError::NoProcess(pid),
+            _ => AttachError::Refused { path: path.to_path_buf(), source },
+        }
+    }
+
+    /// The source of records; `handler` is called for each, in order.
+    pub fn events<'h>(&self, handler: Handler<'h>) -> Result<EventSource<'h>, LoadError> {
+        EventSource::new(&self.objects[0], &self.rings, self.settings.shard_bytes, handler)
+            .map_err(|source| LoadError::Buffer { size: self.settings.shard_bytes, source })
+    }
+
+    /// Sums of the per-CPU counters, in the order of `abi::COUNTERS`.
+    pub fn counters(&self) -> [u64; abi::COUNTERS.len()] {
+        let mut sums = [0; abi::COUNTERS.len()];
+        let Some(map) = self.map("counters") else {
+            return sums;
+        };
+        for (index, sum) in (0_u32..).zip(&mut sums) {
+            let values = map.lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY);
+            *sum = values.ok().flatten().unwrap_or_default().iter().filter_map(word).sum();
+        }
+        sums
+    }
+
+    /// What the kernel side knows of each connection: more than was received
+    /// means bytes lost at the end.
+    pub fn connections(&self) -> Vec<(abi::ConnectionKey, abi::Connection)> {
+        let Some(map) = self.map("connections") else {
+            return Vec::new();
+        };
+        map.keys()
+            .filter_map(|key| {
+                let value = map.lookup(&key, MapFlags::ANY).ok()??;
+                let key = abi::ConnectionKey::read_from_bytes(&key).ok()?;
+                Some((key, abi::Connection::read_from_bytes(&value).ok()?))
+            })
+            .collect()
+    }
+
+    fn map(&self, name: &str) -> Option<libbpf_rs::Map<'_>> {
+        self.objects[0].maps().find(|map| map.name() == name)
+    }
+}
+
+fn word(bytes: &Vec<u8>) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.as_slice().try_into().ok()?))
+}
+
+/// Attaches the best route to sockets that this kernel has, by attempt.
+fn watch_sockets(
+    object: &Object,
+    settings: Settings,
+) -> Result<(SocketRoute, Vec<Link>), LoadError> {
+    if !settings.needs.data {
+        return Ok((SocketRoute::None, Vec::new()));
+    }
+    let attach = |name: &str| {
+        object
+            .progs_mut()
+            .find(|program| program.name() == name)
+            .ok_or_else(|| libbpf_rs::Error::from_raw_os_error(libc::ENOENT))?
+            .attach_raw_tracepoint(name)
+    };
+    let both = attach("sock_send_length")
+        .and_then(|send| Ok(vec![send, attach("sock_recv_length")?]));
+    if let Ok(links) = both {
+        return Ok((SocketRoute::SocketTracepoints, links));
+    }
+    match attach("sys_enter") {
+        Ok(link) => Ok((SocketRoute::SyscallTracepoint, vec![link])),
+        Err(source) => Err(object::refused(settings.kind, source)),
+    }
+}
+
+fn image_of(layout: &Layout) -> abi::Image {
+    let path = layout.client_random.as_ref().map(|value| field_path(&value.path));
+    abi::Image {
+        client_random: path.unwrap_or_default(),
+        conn_arg: 1,
+        label_arg: 2,
+        secret_arg: 3,
+        length_arg: 4,
+    }
+}
+
+fn field_path(path: &FieldPath) -> abi::FieldPath {
+    let mut offset = [0; abi::PATH_MAX_STEPS];
+    for (slot, step) in offset.iter_mut().zip(&path.0) {
+        *slot = *step;
+    }
+    abi::FieldPath {
+        steps: path.0.len().min(abi::PATH_MAX_STEPS) as u32,
+        offset,
+        reserved: 0,
+    }
+}
