@@ -56,14 +56,17 @@ struct field_path {
 
 /*
  * Layout values of one probed image, and in which argument of its key-log
- * sink each value stands: 1 is the first. client_random starts at conn_arg.
+ * sink each value stands, counted from 0. random_arg is where the walk to the
+ * client random starts.
  */
 struct image {
 	struct field_path client_random;
-	__u32 conn_arg;
+	__u32 connection_arg;
+	__u32 random_arg;
 	__u32 label_arg;
 	__u32 secret_arg;
 	__u32 length_arg;
+	__u32 reserved;
 };
 
 struct record_header {

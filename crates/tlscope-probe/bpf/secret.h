@@ -11,12 +11,12 @@
 static __always_inline __u64 argument(struct pt_regs *ctx, __u32 number)
 {
 	switch (number) {
-	case 1: return ARG1(ctx);
-	case 2: return ARG2(ctx);
-	case 3: return ARG3(ctx);
-	case 4: return ARG4(ctx);
-	case 5: return ARG5(ctx);
-	case 6: return ARG6(ctx);
+	case 0: return ARG1(ctx);
+	case 1: return ARG2(ctx);
+	case 2: return ARG3(ctx);
+	case 3: return ARG4(ctx);
+	case 4: return ARG5(ctx);
+	case 5: return ARG6(ctx);
 	default: return 0;
 	}
 }
@@ -54,11 +54,12 @@ static __always_inline const struct image *image_of(void *ctx)
 static __always_inline bool secret_read(struct secret_record *record, struct pt_regs *ctx,
 					const struct image *image)
 {
-	__u64 start = argument(ctx, image->conn_arg);
-	__u32 length = argument(ctx, image->length_arg);
+	__u64 start = argument(ctx, image->random_arg);
+	/* An int in some libraries: only the low half of the register counts. */
+	__u64 length = (__u32)argument(ctx, image->length_arg);
 	long label_length;
 
-	record->connection.object = start;
+	record->connection.object = argument(ctx, image->connection_arg);
 	label_length = bpf_probe_read_user_str(record->label, sizeof(record->label),
 					       (void *)argument(ctx, image->label_arg));
 	if (label_length <= 1)
@@ -66,8 +67,6 @@ static __always_inline bool secret_read(struct secret_record *record, struct pt_
 	record->label_length = label_length - 1;
 	if (bpf_probe_read_user(record->client_random, sizeof(record->client_random),
 				(void *)field_address(start, &image->client_random)))
-		return false;
-	if (length > SECRET_MAX)
 		return false;
 	opaque(length);
 	if (length > SECRET_MAX)

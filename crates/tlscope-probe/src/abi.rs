@@ -72,10 +72,12 @@ abi_struct! {
     #[derive(Default)]
     Image {
         client_random: FieldPath,
-        conn_arg: u32,
+        connection_arg: u32,
+        random_arg: u32,
         label_arg: u32,
         secret_arg: u32,
         length_arg: u32,
+        reserved: u32,
     }
 }
 

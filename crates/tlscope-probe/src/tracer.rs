@@ -1,5 +1,6 @@
 //! A capture's kernel side: loads the object, attaches plans, reads counters.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
@@ -52,6 +53,16 @@ pub enum SocketRoute {
     SyscallTracepoint,
     /// No data is captured, so no address is needed.
     None,
+}
+
+impl fmt::Display for SocketRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SocketTracepoints => "socket tracepoints",
+            Self::SyscallTracepoint => "the system call tracepoint",
+            Self::None => "nothing",
+        })
+    }
 }
 
 /// Loaded programs and their links. Dropping it takes every probe away.
@@ -186,6 +197,11 @@ impl Tracer {
         }
     }
 
+    /// Takes every probe away; counters and connections stay readable.
+    pub fn detach(&mut self) {
+        self.links.clear();
+    }
+
     /// The source of records; `handler` is called for each, in order.
     pub fn events<'h>(&self, handler: Handler<'h>) -> Result<EventSource<'h>, LoadError> {
         EventSource::new(&self.objects[0], &self.rings, self.settings.shard_bytes, handler)
@@ -256,13 +272,20 @@ fn watch_sockets(
 }
 
 fn image_of(layout: &Layout) -> abi::Image {
-    let path = layout.client_random.as_ref().map(|value| field_path(&value.path));
+    let sink = &layout.sink;
+    let (random_arg, path) = match (sink.client_random, &layout.client_random) {
+        (Some(argument), _) => (argument, field_path(&FieldPath(vec![0]))),
+        (None, Some(value)) => (sink.connection, field_path(&value.path)),
+        (None, None) => (sink.connection, abi::FieldPath::default()),
+    };
     abi::Image {
-        client_random: path.unwrap_or_default(),
-        conn_arg: 1,
-        label_arg: 2,
-        secret_arg: 3,
-        length_arg: 4,
+        client_random: path,
+        connection_arg: sink.connection.into(),
+        random_arg: random_arg.into(),
+        label_arg: sink.label.into(),
+        secret_arg: sink.secret.into(),
+        length_arg: sink.length.into(),
+        reserved: 0,
     }
 }
 

@@ -10,8 +10,10 @@ mod finder;
 mod image;
 mod names;
 mod process;
+mod socket;
 
 pub use finder::{Finder, ScanError, ScanReport};
 pub use image::{FoundBy, ImageId, NamedError, Target, named};
 pub use names::{NamePattern, OPENSSL};
 pub use process::{ProcessInfo, is_alive, process};
+pub use socket::{SocketPeer, socket_peer};

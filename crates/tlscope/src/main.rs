@@ -1,2 +1,73 @@
+//! Entry point: exit codes, and errors as the user sees them.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod args;
+mod capture;
+mod commands;
+mod config;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Error;
+use clap::Parser;
+
+use args::{Args, Command};
+
+/// Why tlscope ends. Documented in README and in the man page of `--help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// Also Ctrl-C, SIGTERM and a reader that closed the pipe.
+    Success = 0,
+    Failure = 1,
+    Usage = 2,
+    /// A missing privilege or kernel feature.
+    Unable = 3,
+    /// Nothing to probe was found.
+    Nothing = 4,
+}
+
+/// An error with the exit code it ends in.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    error: Error,
+}
+
+impl Exit {
+    fn because(self, error: impl Into<Error>) -> Failure {
+        Failure { exit: self, error: error.into() }
+    }
+}
+
+/// An unclassified error is a plain failure.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Exit::Failure.because(error)
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match args.command {
+        Command::Tls(args) => commands::tls(&args),
+        Command::Inspect(args) => commands::inspect(&args),
+        Command::Doctor => commands::doctor(),
+    };
+    let exit = match result {
+        Ok(()) => Exit::Success,
+        Err(failure) if is_closed_pipe(&failure.error) => Exit::Success,
+        Err(Failure { exit, error }) => {
+            // stderr may be closed too; then nobody is left to be told.
+            let _ = writeln!(io::stderr(), "tlscope: {error:#}");
+            exit
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn is_closed_pipe(error: &Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

@@ -1,0 +1,196 @@
+//! Flags as typed: no I/O, no decisions.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Shows what TLS hides: plaintext and TLS secrets of running programs, by eBPF
+/// uprobes. No CA certificate, no change to the program, no restart.
+///
+/// Exit codes: 0 success (also Ctrl-C and a closed pipe), 1 failure, 2 usage,
+/// 3 missing privilege or kernel feature, 4 nothing to probe was found.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Capture programs that use OpenSSL
+    Tls(Box<TlsArgs>),
+    /// Show what would be probed in a library or program, and why. Needs no root
+    Inspect(InspectArgs),
+    /// Show what will work on this machine, and what will not, and why
+    Doctor,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TlsArgs {
+    /// What to write
+    #[arg(short, long, value_enum, default_value_t = Model::Text)]
+    pub(crate) model: Model,
+
+    /// The library, or a program that holds it statically; repeatable [default: every libssl that
+    /// a process maps or the loader would find]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) libssl: Vec<PathBuf>,
+
+    /// Capture only this process; 0 is every process
+    #[arg(short, long, default_value_t = 0)]
+    pub(crate) pid: u32,
+
+    /// Capture only this user's processes: a name, a number, `=0` for root by number; 0 is every user
+    #[arg(short, long, value_name = "USER", default_value = "0")]
+    pub(crate) uid: User,
+
+    /// Write the text or JSON to a file (mode 0600, overwritten); `-` is stdout
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub(crate) output: PathBuf,
+
+    /// Append the secrets to a key log (mode 0600); `-` is stdout [default in keylog mode:
+    /// tlscope_tls_keylog.log; in text mode: none]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) keylogfile: Option<PathBuf>,
+
+    /// Show payloads as hex dumps
+    #[arg(long)]
+    pub(crate) hex: bool,
+
+    /// Write payloads as they are, terminal escape sequences included
+    #[arg(long, conflicts_with = "hex")]
+    pub(crate) raw: bool,
+
+    /// Write JSON Lines
+    #[arg(long, conflicts_with_all = ["hex", "raw"])]
+    pub(crate) json: bool,
+
+    /// Show at most N bytes of each payload, and say how much was cut; 0 shows all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) tsize: usize,
+
+    /// Buffer between kernel and user space, per shard (there is one per CPU, up to 8): bytes,
+    /// or with a suffix K, M or G. Rounded up to a power of two
+    #[arg(long, value_name = "SIZE", default_value = "16M")]
+    pub(crate) mapsize: Size,
+
+    /// BPF object: 0 picks by attempt, 1 core (BTF, ring buffers), 2 noncore (kernel 4.18)
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub(crate) btf: u8,
+
+    /// Created when every probe is attached
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) ready_file: Option<PathBuf>,
+
+    /// Force an attach mode instead of the best one
+    #[arg(long, value_enum, value_name = "MODE", hide = true)]
+    pub(crate) attach: Option<Attach>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InspectArgs {
+    /// An ELF file of x86_64 or aarch64
+    pub(crate) file: PathBuf,
+
+    /// Write the plan as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Model {
+    /// Plaintext, as it is read and written
+    Text,
+    /// TLS secrets, as Wireshark and tshark take them
+    #[value(alias = "key")]
+    Keylog,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Attach {
+    Session,
+    Multi,
+    SingleCookie,
+    Single,
+}
+
+/// A user as typed. `0` means no filter, as it does for users of eCapture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum User {
+    Any,
+    Id(u32),
+    Name(String),
+}
+
+impl FromStr for User {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |digits: &str| {
+            digits.parse().map_err(|_| format!("{digits:?} is not a user number"))
+        };
+        match text.strip_prefix('=') {
+            Some(digits) => number(digits).map(Self::Id),
+            None if text == "0" => Ok(Self::Any),
+            None if text.starts_with(|c: char| c.is_ascii_digit()) => number(text).map(Self::Id),
+            None if text.is_empty() => Err("a user name or number is needed".into()),
+            None => Ok(Self::Name(text.into())),
+        }
+    }
+}
+
+/// A number of bytes, at most 1 GiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u32);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const MAX: u64 = 1 << 30;
+        let (digits, shift) = match text.as_bytes().last() {
+            Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+            Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+            Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+            _ => (text, 0),
+        };
+        let number: u64 = digits.parse().map_err(|_| "a size is a number, or one with K, M or G")?;
+        match number.checked_mul(1 << shift) {
+            Some(bytes @ 1..=MAX) => Ok(Self(bytes as u32)),
+            _ => Err("a size is between 1 and 1G".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!("4096".parse(), Ok(Size(4096)));
+        assert_eq!("64k".parse(), Ok(Size(65536)));
+        assert_eq!("1G".parse(), Ok(Size(1 << 30)));
+        for wrong in ["", "M", "-1", "0", "2G", "1T", "99999999999999999999"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn users() {
+        assert_eq!("0".parse(), Ok(User::Any));
+        assert_eq!("=0".parse(), Ok(User::Id(0)));
+        assert_eq!("1000".parse(), Ok(User::Id(1000)));
+        assert_eq!("root".parse(), Ok(User::Name("root".into())));
+        assert!("10x".parse::<User>().is_err());
+        assert!("".parse::<User>().is_err());
+    }
+
+    #[test]
+    fn the_flag_table_is_sound() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,351 @@
+//! Wires a capture together: targets -> probes -> events -> flows -> sinks.
+//!
+//! Order of shutdown: probes off, buffers drained, the kernel's byte counts
+//! compared, sinks finished, the summary shown. Nothing captured is dropped.
+
+pub(crate) mod images;
+mod outputs;
+mod records;
+mod sockets;
+mod watch;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tlscope_core::event::{Event, Timestamp};
+use tlscope_core::pipeline::{Pipeline, PipelineOptions};
+use tlscope_core::sink::SinkError;
+use tlscope_core::summary::CaptureCounters;
+use tlscope_probe::abi::{COUNTERS, Record, Unit};
+use tlscope_probe::{EventSource, LoadError, ObjectKind, Options, Tracer, features};
+use tlscope_targets::{Finder, OPENSSL};
+
+use crate::config::Config;
+use crate::{Exit, Failure};
+use images::Image;
+use records::Clock;
+use sockets::Sockets;
+use watch::Watch;
+
+/// Longest time until plaintext that came is shown.
+const TICK: Duration = Duration::from_millis(50);
+/// How often processes are looked at: for new images, and for their end.
+const PROCESS_CHECK: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(config: &Config) -> Result<(), Failure> {
+    let stop = stop_on_signals()?;
+    features::may_load().map_err(|e| load_failure(LoadError::Privilege(e)))?;
+    let sinks = outputs::open(config)?;
+    let mut finder = Finder::new(OPENSSL);
+    let images = first_images(config, &mut finder)?;
+    let mut tracer = load(config)?;
+    let attached = attach_all(&mut tracer, &images, config);
+    if attached == 0 {
+        return Err(Exit::Nothing.because(anyhow!(nothing_found(config))));
+    }
+    drop(images);
+    let watch = config.libraries.is_empty().then(|| Watch::start(finder, PROCESS_CHECK));
+
+    let receiver = Rc::new(RefCell::new(Receiver::new(Pipeline::new(
+        PipelineOptions::default(),
+        sinks,
+    ), tracer.object_kind())));
+    let into = Rc::clone(&receiver);
+    let handler = Box::new(move |record: Record<'_>| into.borrow_mut().record(&record));
+    let source = tracer.events(handler).map_err(load_failure)?;
+    announce_ready(config)?;
+    Session { config, tracer, source, receiver, watch }.run(&stop)
+}
+
+/// A second Ctrl-C ends tlscope at once, should the first be slow.
+fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .context("signals cannot be handled")?;
+    }
+    Ok(stop)
+}
+
+fn load_failure(error: LoadError) -> Failure {
+    match error {
+        LoadError::Buffer { .. } => Exit::Failure.because(error),
+        _ => Exit::Unable.because(error),
+    }
+}
+
+/// Images to attach from the start: the named ones, or all that are found.
+fn first_images(config: &Config, finder: &mut Finder) -> Result<Vec<Image>, Failure> {
+    if config.libraries.is_empty() {
+        let mut targets = finder.scan().map_err(|e| Exit::Failure.because(e))?;
+        targets.extend(finder.loader());
+        return Ok(targets.iter().filter_map(watch::open_or_say).collect());
+    }
+    let mut seen = Vec::new();
+    let mut images = Vec::new();
+    for path in &config.libraries {
+        let (target, image) = images::open_named(path).map_err(|error| {
+            let exit = if error.is::<tlscope_targets::NamedError>() {
+                Exit::Failure
+            } else {
+                Exit::Nothing
+            };
+            exit.because(error)
+        })?;
+        if !seen.contains(&target.image) {
+            seen.push(target.image);
+            images.push(image);
+        }
+    }
+    Ok(images)
+}
+
+fn load(config: &Config) -> Result<Tracer, Failure> {
+    let options = Options {
+        needs: config.needs(),
+        pid: config.pid,
+        uid: config.uid,
+        shard_bytes: config.shard_bytes,
+        object: config.object,
+        mode: config.mode,
+    };
+    let tracer = Tracer::load(&options).map_err(load_failure)?;
+    eprintln!(
+        "tlscope: {} object, attach mode {}",
+        tracer.object_kind(),
+        tracer.attach_mode()
+    );
+    Ok(tracer)
+}
+
+/// Attaches what can be; says of the rest why not. Gives the number attached.
+fn attach_all(tracer: &mut Tracer, images: &[Image], config: &Config) -> usize {
+    images.iter().filter(|image| attach(tracer, image, config)).count()
+}
+
+fn attach(tracer: &mut Tracer, image: &Image, config: &Config) -> bool {
+    let (title, shown) = (image.title(), &image.shown);
+    for missing in &image.plan.missing {
+        eprintln!("tlscope: {shown}: {}: {}", missing.what, missing.why);
+    }
+    if !config.needs().served_by(&image.plan) {
+        eprintln!("tlscope: {shown}: {title}: nothing in it can serve this mode");
+        return false;
+    }
+    match tracer.attach(&image.plan, &image.path()) {
+        Ok(probes) => {
+            eprintln!("tlscope: {shown}: {title}, {probes} probes");
+            true
+        }
+        Err(error) => {
+            eprintln!("tlscope: {shown}: {error}");
+            false
+        }
+    }
+}
+
+fn nothing_found(config: &Config) -> &'static str {
+    if config.libraries.is_empty() {
+        "nothing to probe was found: no process maps a libssl that can be probed, and the loader \
+         would find none; name the library, or the program that holds it, with --libssl"
+    } else {
+        "nothing to probe was found in what --libssl names"
+    }
+}
+
+fn announce_ready(config: &Config) -> Result<(), Failure> {
+    eprintln!("tlscope: capturing; Ctrl-C ends");
+    if let Some(path) = &config.ready_file {
+        fs::write(path, "").with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Takes records into the pipeline and remembers the first failure.
+struct Receiver {
+    pipeline: Pipeline,
+    clock: Clock,
+    sockets: Sockets,
+    /// Processes with traffic, and when each was started.
+    processes: HashMap<u32, Option<u64>>,
+    malformed: u64,
+    failure: Option<SinkError>,
+}
+
+impl Receiver {
+    fn new(pipeline: Pipeline, object: ObjectKind) -> Self {
+        Self {
+            pipeline,
+            clock: Clock::now(),
+            sockets: Sockets::new(object == ObjectKind::Noncore),
+            processes: HashMap::new(),
+            malformed: 0,
+            failure: None,
+        }
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> ControlFlow<()> {
+        if self.failure.is_some() {
+            return ControlFlow::Break(());
+        }
+        let Some(event) = records::event(record, self.clock, &mut self.sockets) else {
+            self.malformed += 1;
+            return ControlFlow::Continue(());
+        };
+        if let Event::Data(data) = &event {
+            let pid = data.process.pid;
+            let start = || tlscope_targets::process(pid).map(|process| process.start_time);
+            self.processes.entry(pid).or_insert_with(start);
+        }
+        let result = self.pipeline.event(event);
+        self.keep(result)
+    }
+
+    fn keep(&mut self, result: Result<(), SinkError>) -> ControlFlow<()> {
+        match result {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.wall(tlscope_probe::events::monotonic_ns())
+    }
+
+    fn tick(&mut self) {
+        self.clock = Clock::now();
+        let result = self.pipeline.tick(self.now());
+        let _ = self.keep(result);
+    }
+
+    /// Processes that have ended since they were last seen.
+    fn ended(&mut self) -> Vec<u32> {
+        let ended = |(pid, start): (&u32, &Option<u64>)| {
+            let alive = start.is_some_and(|start| tlscope_targets::is_alive(*pid, start));
+            (!alive).then_some(*pid)
+        };
+        let ended: Vec<u32> = self.processes.iter().filter_map(ended).collect();
+        for pid in &ended {
+            self.processes.remove(pid);
+        }
+        ended
+    }
+}
+
+/// A capture under way.
+struct Session<'c> {
+    config: &'c Config,
+    tracer: Tracer,
+    source: EventSource<'c>,
+    receiver: Rc<RefCell<Receiver>>,
+    watch: Option<Watch>,
+}
+
+impl Session<'_> {
+    fn run(mut self, stop: &AtomicBool) -> Result<(), Failure> {
+        let mut checked = Instant::now();
+        while !stop.load(Ordering::Relaxed) && self.receiver.borrow().failure.is_none() {
+            self.source.poll(TICK);
+            self.receiver.borrow_mut().tick();
+            self.attach_new_images();
+            if checked.elapsed() >= PROCESS_CHECK {
+                checked = Instant::now();
+                self.forget_ended_processes();
+            }
+        }
+        self.finish()
+    }
+
+    fn attach_new_images(&mut self) {
+        let images = self.watch.as_ref().map(Watch::found).unwrap_or_default();
+        attach_all(&mut self.tracer, &images, self.config);
+    }
+
+    fn forget_ended_processes(&mut self) {
+        let ended = self.receiver.borrow_mut().ended();
+        if ended.is_empty() {
+            return;
+        }
+        self.compare_totals(|pid| ended.contains(&pid));
+        let mut receiver = self.receiver.borrow_mut();
+        let now = receiver.now();
+        for pid in ended {
+            let result = receiver.pipeline.forget_process(pid, now);
+            let _ = receiver.keep(result);
+        }
+    }
+
+    /// Bytes that the kernel side counted and never came are gaps at the end of
+    /// their connection. Without loss there are none, and the look is spared.
+    fn compare_totals(&mut self, of_process: impl Fn(u32) -> bool) {
+        let lost = COUNTERS.iter().zip(self.tracer.counters());
+        if lost.filter(|(row, _)| row.unit == Unit::Bytes).all(|(_, bytes)| bytes == 0) {
+            return;
+        }
+        let mut receiver = self.receiver.borrow_mut();
+        let now = receiver.now();
+        for (key, connection) in self.tracer.connections() {
+            if of_process(key.pid) {
+                let id = tlscope_probe::abi::ConnectionId {
+                    object: key.object,
+                    generation: connection.generation,
+                };
+                let key = records::key(key.pid, id);
+                let result = receiver.pipeline.connection_totals(key, connection.total, now);
+                let _ = receiver.keep(result);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        self.tracer.detach();
+        self.source.finish();
+        self.compare_totals(|_| true);
+        let mut counters = CaptureCounters::default();
+        for (row, value) in COUNTERS.iter().zip(self.tracer.counters()) {
+            counters.push(row.name, value);
+        }
+        // The source holds the other reference to the receiver.
+        drop(self.source);
+        let Receiver { pipeline, failure, malformed, .. } = Rc::into_inner(self.receiver)
+            .context("the event source is gone, and with it its handler")?
+            .into_inner();
+        counters.push("malformed records", malformed);
+        let summary = pipeline.summary();
+        let finished = pipeline.finish(&counters);
+        eprint!("{}", finished.as_ref().unwrap_or(&summary));
+        match failure.or(finished.err()) {
+            Some(error) => Err(sink_failure(self.config, error)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn sink_failure(config: &Config, error: SinkError) -> Failure {
+    if error.is_closed_pipe() {
+        return Exit::Failure.because(error.source);
+    }
+    let hint = if error.is_disk_full() {
+        "; what was written before is whole: make room and start again"
+    } else {
+        ""
+    };
+    let place = match (error.sink, &config.plaintext, &config.keylog) {
+        ("keylog", _, Some(to)) => format!("{to:?}"),
+        (_, Some(plaintext), _) => format!("{:?}", plaintext.to),
+        _ => String::new(),
+    };
+    Exit::Failure.because(anyhow!("{error} ({place}){hint}"))
+}

@@ -1,0 +1,87 @@
+//! Opens the outputs and makes the sinks that write to them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tlscope_core::sink::{JsonOptions, JsonSink, KeylogSink, Sink, TextOptions, TextSink};
+
+use crate::config::{Config, Destination, Form, Plaintext};
+
+/// What holds plaintext or secrets is for its owner alone.
+const PRIVATE: u32 = 0o600;
+
+pub(crate) fn open(config: &Config) -> Result<Vec<Box<dyn Sink + Send>>> {
+    let mut sinks = Vec::new();
+    if let Some(plaintext) = &config.plaintext {
+        sinks.push(plaintext_sink(plaintext)?);
+    }
+    if let Some(destination) = &config.keylog {
+        sinks.push(keylog_sink(destination)?);
+    }
+    Ok(sinks)
+}
+
+fn plaintext_sink(plaintext: &Plaintext) -> Result<Box<dyn Sink + Send>> {
+    let writer: Box<dyn Write + Send> = match &plaintext.to {
+        Destination::Stdout => Box::new(io::stdout()),
+        Destination::File(path) => Box::new(create(path)?),
+    };
+    let truncate = plaintext.truncate;
+    let text = |hex, raw, color| TextOptions { hex, raw, color, truncate };
+    Ok(match plaintext.form {
+        Form::Text { color } => Box::new(TextSink::new(writer, text(false, false, color))),
+        Form::Hex { color } => Box::new(TextSink::new(writer, text(true, false, color))),
+        Form::Raw => Box::new(TextSink::new(writer, text(false, true, false))),
+        Form::Json => {
+            Box::new(JsonSink::new(writer, JsonOptions { truncate, ..Default::default() }))
+        }
+    })
+}
+
+fn keylog_sink(destination: &Destination) -> Result<Box<dyn Sink + Send>> {
+    let path = match destination {
+        Destination::Stdout => return Ok(Box::new(KeylogSink::new(io::stdout()))),
+        Destination::File(path) => path,
+    };
+    let file = OpenOptions::new()
+        .append(true)
+        .read(true)
+        .create(true)
+        .mode(PRIVATE)
+        .open(path)
+        .with_context(|| unwritable(path))?;
+    warn_if_shared(&file, path);
+    let existing = BufReader::new(file.try_clone().with_context(|| path.display().to_string())?);
+    let sink = KeylogSink::new(file)
+        .with_existing(existing)
+        .with_context(|| path.display().to_string())?;
+    Ok(Box::new(sink))
+}
+
+fn create(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(PRIVATE)
+        .open(path)
+        .with_context(|| unwritable(path))
+}
+
+fn unwritable(path: &Path) -> String {
+    format!("{} cannot be written", path.display())
+}
+
+/// A file that existed keeps its mode: that is the user's to change.
+fn warn_if_shared(file: &File, path: &Path) {
+    let Ok(metadata) = file.metadata() else {
+        return;
+    };
+    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+        let shown = path.display();
+        eprintln!("tlscope: {shown} holds secrets and others may open it; chmod 600 {shown}");
+    }
+}

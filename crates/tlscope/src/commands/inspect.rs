@@ -1,0 +1,60 @@
+//! `tlscope inspect FILE`: the plan of an image, and how each value was derived.
+
+use std::fs;
+use std::io::{self, Write};
+
+use anyhow::Context;
+use tlscope_image::plan::Plan;
+
+use crate::args::InspectArgs;
+use crate::{Exit, Failure};
+
+pub(crate) fn inspect(args: &InspectArgs) -> Result<(), Failure> {
+    let shown = args.file.display();
+    let bytes = fs::read(&args.file).with_context(|| shown.to_string())?;
+    let plan = tlscope_image::analyze(&bytes)
+        .with_context(|| shown.to_string())
+        .map_err(|error| Exit::Nothing.because(error))?;
+    let mut out = io::stdout().lock();
+    let written = if args.json {
+        serde_json::to_writer_pretty(&mut out, &plan)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        writeln!(out, "{shown}").and_then(|()| write_plan(&mut out, &plan))
+    };
+    Ok(written.context("stdout")?)
+}
+
+fn write_plan(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
+    let unknown = || "not known".to_string();
+    writeln!(out, "  library       {} ({})", plan.family, plan.recognised_by)?;
+    writeln!(out, "  version       {}", plan.version.clone().unwrap_or_else(unknown))?;
+    writeln!(out, "  build id      {}", plan.build_id.clone().unwrap_or_else(unknown))?;
+    writeln!(out, "  architecture  {}", plan.arch)?;
+    writeln!(out, "\nprobes")?;
+    for probe in &plan.probes {
+        let name = probe.symbol.as_deref().unwrap_or("(no symbol)");
+        let (role, offset) = (probe.role.to_string(), probe.offset.0);
+        writeln!(out, "  {role:<12}  {name:<24}  offset {offset:#x}")?;
+        writeln!(out, "                {}", probe.evidence)?;
+    }
+    if let Some(value) = &plan.layout.client_random {
+        writeln!(out, "\nlayout")?;
+        writeln!(out, "  client random {}", value.path)?;
+        writeln!(out, "                {}", value.evidence)?;
+    }
+    if !plan.covered.is_empty() {
+        writeln!(out, "\ncovered by other probes")?;
+    }
+    for covered in &plan.covered {
+        writeln!(out, "  {:<24}  by {}: {}", covered.symbol, covered.by, covered.evidence)?;
+    }
+    if !plan.missing.is_empty() {
+        writeln!(out, "\nmissing")?;
+    }
+    for missing in &plan.missing {
+        writeln!(out, "  {}: {}", missing.what, missing.why)?;
+    }
+    Ok(())
+}
