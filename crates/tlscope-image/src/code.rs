@@ -4,6 +4,7 @@
 //! which register or memory gets which value, and where control goes. What is
 //! not modelled becomes `Source::Unknown`, never a guess.
 
+mod aarch64;
 mod questions;
 mod references;
 mod value;
@@ -111,7 +112,8 @@ pub(crate) struct Convention {
 
 pub(crate) fn convention(arch: Arch) -> &'static Convention {
     match arch {
-        Arch::X86_64 | Arch::Aarch64 => &x86_64::SYSTEM_V,
+        Arch::X86_64 => &x86_64::SYSTEM_V,
+        Arch::Aarch64 => &aarch64::AAPCS64,
     }
 }
 
@@ -123,6 +125,6 @@ pub(crate) fn decode(elf: &Elf<'_>, address: Address) -> Option<Instruction> {
     let bytes = elf.bytes_from(address)?;
     match elf.arch {
         Arch::X86_64 => x86_64::decode(bytes, address),
-        Arch::Aarch64 => None,
+        Arch::Aarch64 => aarch64::decode(bytes, address),
     }
 }

@@ -76,22 +76,35 @@ pub(crate) const FUNCTION: Limits = Limits {
     states_per_target: 24,
 };
 
-/// Walks from `start`, with every argument register holding its `Root::Argument`
-/// when `arguments`, else with nothing known.
+/// What is known where a walk starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    Nothing,
+    /// Every argument register holds its `Root::Argument`.
+    Arguments,
+    /// One register holds a constant.
+    Constant(Reg, u64),
+}
+
+/// Walks every path from `start` within the limits.
 pub(crate) fn walk(
     elf: &Elf<'_>,
     start: Address,
-    arguments: bool,
+    known: Known,
     limits: Limits,
     visit: &mut dyn FnMut(Address, Event<'_>) -> Step,
 ) {
     let convention = convention(elf.arch);
     let mut state = State::default();
     state.set(convention.stack_pointer, Value::root(Root::Stack));
-    if arguments {
-        for (index, register) in convention.arguments.iter().enumerate() {
-            state.set(*register, Value::root(Root::Argument(index as u8)));
+    match known {
+        Known::Nothing => {}
+        Known::Arguments => {
+            for (index, register) in convention.arguments.iter().enumerate() {
+                state.set(*register, Value::root(Root::Argument(index as u8)));
+            }
         }
+        Known::Constant(register, value) => state.set(register, Value::Const(value)),
     }
     Walk {
         elf,
