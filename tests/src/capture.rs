@@ -28,9 +28,15 @@ pub fn binary() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the workspace");
-    let candidates = ["release", "debug"].map(|p| workspace.join("target").join(p).join("tlscope"));
-    match candidates.iter().find(|path| path.is_file()) {
-        Some(path) => path.clone(),
+    let built = ["checked", "release", "debug"]
+        .map(|profile| workspace.join("target").join(profile).join("tlscope"));
+    let time = |path: &PathBuf| path.metadata().and_then(|m| m.modified()).ok();
+    match built
+        .into_iter()
+        .filter(|path| path.is_file())
+        .max_by_key(time)
+    {
+        Some(newest) => newest,
         None => panic!("tlscope is not built: `make build`, or set TLSCOPE_BIN"),
     }
 }
