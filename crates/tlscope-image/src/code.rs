@@ -15,9 +15,10 @@ use crate::elf::{Address, Elf};
 use crate::plan::Arch;
 
 pub(crate) use questions::{
-    Call, Copy, callees, calls_with_text, copies_to_argument, random_passed_on, takes_argument,
+    Call, CallSite, Copy, callees, calls_of, calls_with_text, copies_to_argument,
+    functions_with_text, random_passed_on, takes_argument,
 };
-pub(crate) use value::{Root, Value};
+pub(crate) use value::{Path, Root, Value};
 
 /// A register: 0 to 31 general, 32 to 63 vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -84,7 +84,9 @@ pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> Vec<Call> {
             let Event::Call { target, arguments } = event else {
                 return GO_ON;
             };
-            let Some(argument) = arguments.iter().position(|argument| *argument == text) else {
+            let in_registers = convention(elf.arch).arguments.len();
+            let mut arguments = arguments.iter().take(in_registers);
+            let Some(argument) = arguments.position(|argument| *argument == text) else {
                 return GO_ON;
             };
             let callee = resolve(elf, &target);
@@ -124,6 +126,47 @@ pub(crate) fn takes_argument(elf: &Elf<'_>, function: Address, argument: u8) -> 
         },
     );
     taken
+}
+
+/// A call inside one function, its arguments in terms of that function's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CallSite {
+    pub(crate) at: Address,
+    pub(crate) target: Option<Address>,
+    pub(crate) arguments: Vec<Value>,
+}
+
+/// The calls that a function makes, on every path that a walk within the limits reaches.
+pub(crate) fn calls_of(elf: &Elf<'_>, function: Address) -> Vec<CallSite> {
+    let mut calls = Vec::new();
+    walk(
+        elf,
+        function,
+        Known::Arguments,
+        FUNCTION,
+        &mut |at, event| {
+            if let Event::Call { target, arguments } = event {
+                let call = CallSite {
+                    at,
+                    target: resolve(elf, &target),
+                    arguments,
+                };
+                if !calls.contains(&call) {
+                    calls.push(call);
+                }
+            }
+            GO_ON
+        },
+    );
+    calls
+}
+
+/// The functions that load the address of one of `texts`, with one place of loading in each.
+pub(crate) fn functions_with_text(elf: &Elf<'_>, texts: &[Address]) -> BTreeMap<Address, Address> {
+    references(elf, texts)
+        .into_iter()
+        .filter_map(|reference| Some((elf.function_around(reference.at)?.start, reference.at)))
+        .collect()
 }
 
 /// The 32 bytes that a key-log sink passes on with their length, as a path from its first argument.

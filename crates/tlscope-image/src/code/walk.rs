@@ -13,7 +13,8 @@ use crate::elf::{Address, Elf};
 #[allow(dead_code)] // Compare and Return: for the layout questions of the older libraries
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
-    /// A call; `target` is the place called as far as it is known.
+    /// A call; `target` is the place called as far as it is known. The arguments are those in
+    /// registers, then what lies on top of the stack.
     Call {
         target: Value,
         arguments: Vec<Value>,
@@ -199,11 +200,13 @@ impl Walk<'_, '_> {
         state: &mut State,
     ) -> Option<Address> {
         let at = instruction.address;
-        let arguments = self
+        let registers = self
             .convention
             .arguments
             .iter()
-            .map(|register| state.get(*register))
+            .map(|register| state.get(*register));
+        let arguments = registers
+            .chain(state.passed_on_stack(self.convention))
             .collect();
         self.emit(at, Event::Call { target, arguments })?;
         state
@@ -307,6 +310,16 @@ impl State {
         }
     }
 
+    fn passed_on_stack(&self, convention: &Convention) -> impl Iterator<Item = Value> {
+        let top = stack_slot(&self.get(convention.stack_pointer));
+        (0..STACK_ARGUMENTS).map(move |index| {
+            let slot = top.and_then(|top| top.checked_add(index * 8));
+            slot.and_then(|slot| self.stack.get(&slot))
+                .cloned()
+                .unwrap_or_default()
+        })
+    }
+
     fn load(&self, from: &Value) -> Value {
         match stack_slot(from) {
             Some(slot) => self.stack.get(&slot).cloned().unwrap_or_default(),
@@ -323,6 +336,9 @@ impl State {
         }
     }
 }
+
+/// Slots on top of the stack that are looked at as arguments; OpenSSL's `tls1_PRF` has sixteen.
+const STACK_ARGUMENTS: i64 = 12;
 
 fn stack_slot(place: &Value) -> Option<i64> {
     let path = place.path()?;
