@@ -73,7 +73,11 @@ impl fmt::Display for Comm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
         for c in String::from_utf8_lossy(&self.0[..end]).chars() {
-            let shown = if c.is_control() || c.is_whitespace() { '?' } else { c };
+            let shown = if c.is_control() || c.is_whitespace() {
+                '?'
+            } else {
+                c
+            };
             write!(f, "{shown}")?;
         }
         Ok(())
@@ -146,7 +150,9 @@ impl Secret {
 
     /// `None` for an empty secret or one over `MAX`.
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        (1..=Self::MAX).contains(&bytes.len()).then(|| Self(bytes.to_vec()))
+        (1..=Self::MAX)
+            .contains(&bytes.len())
+            .then(|| Self(bytes.to_vec()))
     }
 
     /// The bytes themselves, for the sinks that exist to write them.

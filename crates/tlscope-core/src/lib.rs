@@ -1,3 +1,17 @@
-//! Events in, output out.
+//! Events in, output out: the pure half of tlscope.
+//!
+//! The kernel side delivers [`event::Event`]s; [`pipeline::Pipeline`] places
+//! them in their connections, decodes them and hands [`item::Item`]s to sinks.
+//! No kernel, no clock, and no I/O but the writers that the sinks are given.
 #![forbid(unsafe_code)]
+
+pub mod decode;
 pub mod event;
+mod flow;
+pub mod item;
+pub mod pipeline;
+mod scan;
+pub mod secret;
+pub mod sink;
+pub mod summary;
+pub mod time;

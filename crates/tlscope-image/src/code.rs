@@ -4,6 +4,7 @@
 //! which register or memory gets which value, and where control goes. What is
 //! not modelled becomes `Source::Unknown`, never a guess.
 
+mod aarch64;
 mod questions;
 mod references;
 mod value;
@@ -14,9 +15,10 @@ use crate::elf::{Address, Elf};
 use crate::plan::Arch;
 
 pub(crate) use questions::{
-    Call, Copy, callees, calls_with_text, copies_to_argument, random_passed_on, takes_argument,
+    Call, CallSite, Copy, callees, calls_of, calls_with_text, copies_to_argument,
+    functions_with_text, random_passed_on, takes_argument,
 };
-pub(crate) use value::{Root, Value};
+pub(crate) use value::{Path, Root, Value};
 
 /// A register: 0 to 31 general, 32 to 63 vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,7 +113,8 @@ pub(crate) struct Convention {
 
 pub(crate) fn convention(arch: Arch) -> &'static Convention {
     match arch {
-        Arch::X86_64 | Arch::Aarch64 => &x86_64::SYSTEM_V,
+        Arch::X86_64 => &x86_64::SYSTEM_V,
+        Arch::Aarch64 => &aarch64::AAPCS64,
     }
 }
 
@@ -123,6 +126,6 @@ pub(crate) fn decode(elf: &Elf<'_>, address: Address) -> Option<Instruction> {
     let bytes = elf.bytes_from(address)?;
     match elf.arch {
         Arch::X86_64 => x86_64::decode(bytes, address),
-        Arch::Aarch64 => None,
+        Arch::Aarch64 => aarch64::decode(bytes, address),
     }
 }

@@ -3,20 +3,25 @@
 //! All reads are checked against the file, so a hostile image ends in an error
 //! or in an answer of "nothing", within time linear in its size.
 
+mod frames;
 mod relocations;
 mod symbols;
 
 use std::fmt;
+use std::ops::Range;
 
 use memchr::memmem;
 use object::LittleEndian;
-use object::elf::{EM_AARCH64, EM_X86_64, FileHeader64, PF_X, PT_LOAD, SectionHeader64};
+use object::elf::{
+    EM_AARCH64, EM_X86_64, FileHeader64, PF_X, PT_LOAD, ProgramHeader64, SectionHeader64,
+};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
 use serde::Serialize;
 
 use crate::ImageError;
 use crate::plan::Arch;
 
+pub use frames::Frames;
 pub use relocations::{Relocations, SlotTarget};
 pub use symbols::{Symbol, SymbolSource, Symbols};
 
@@ -80,6 +85,7 @@ impl Segment<'_> {
 }
 
 type Header = FileHeader64<LittleEndian>;
+type ProgramHeaders<'d> = &'d [ProgramHeader64<LittleEndian>];
 type Sections<'d> = SectionTable<'d, Header>;
 
 /// A parsed image.
@@ -89,6 +95,7 @@ pub struct Elf<'d> {
     pub build_id: Option<String>,
     pub symbols: Symbols<'d>,
     pub relocations: Relocations<'d>,
+    pub frames: Frames,
     segments: Vec<Segment<'d>>,
 }
 
@@ -106,12 +113,17 @@ impl<'d> Elf<'d> {
                 )));
             }
         };
-        let segments = load_segments(header, bytes)?;
+        let headers = header
+            .program_headers(LittleEndian, bytes)
+            .map_err(malformed)?;
+        let segments = load_segments(headers, bytes)?;
         // Section headers are no part of what runs: an image without them, or with broken ones, still has its segments.
         let sections = header.sections(LittleEndian, bytes).unwrap_or_default();
         let symbols = Symbols::read(&sections, bytes);
         let relocations = Relocations::read(&sections, bytes);
+        let frames = Frames::read(headers, &segments);
         Ok(Self {
+            frames,
             arch,
             build_id: build_id(&sections, bytes),
             symbols,
@@ -122,8 +134,7 @@ impl<'d> Elf<'d> {
 
     /// The bytes from an address to the end of what its segment has in the file.
     pub fn bytes_from(&self, address: Address) -> Option<&'d [u8]> {
-        let segment = self.segment_of(address)?;
-        segment.bytes.get(segment.position_of(address)?..)
+        bytes_at(&self.segments, address)
     }
 
     /// Where the byte at an address stands in the file.
@@ -173,11 +184,28 @@ impl<'d> Elf<'d> {
             .collect()
     }
 
+    /// Where the function starts whose code holds an address, by its symbol or its call frame.
+    pub fn function_around(&self, address: Address) -> Option<Range<Address>> {
+        let named = self
+            .symbols
+            .around(address)
+            .filter(|symbol| symbol.size > 0);
+        let named =
+            named.and_then(|symbol| Some(symbol.address..symbol.address.checked_add(symbol.size)?));
+        named.or_else(|| self.frames.around(address))
+    }
+
     fn segment_of(&self, address: Address) -> Option<&Segment<'d>> {
         self.segments
             .iter()
             .find(|segment| segment.position_of(address).is_some())
     }
+}
+
+fn bytes_at<'d>(segments: &[Segment<'d>], address: Address) -> Option<&'d [u8]> {
+    segments
+        .iter()
+        .find_map(|segment| segment.bytes.get(segment.position_of(address)?..))
 }
 
 fn check_ident(bytes: &[u8]) -> Result<(), ImageError> {
@@ -199,10 +227,10 @@ fn check_ident(bytes: &[u8]) -> Result<(), ImageError> {
     }
 }
 
-fn load_segments<'d>(header: &Header, bytes: &'d [u8]) -> Result<Vec<Segment<'d>>, ImageError> {
-    let headers = header
-        .program_headers(LittleEndian, bytes)
-        .map_err(malformed)?;
+fn load_segments<'d>(
+    headers: ProgramHeaders<'_>,
+    bytes: &'d [u8],
+) -> Result<Vec<Segment<'d>>, ImageError> {
     let mut segments = Vec::new();
     for segment in headers
         .iter()

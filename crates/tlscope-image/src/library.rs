@@ -1,5 +1,6 @@
 //! The TLS libraries that tlscope knows: one row per family.
 
+mod key_block;
 mod openssl;
 mod sink;
 mod ssl_api;

@@ -129,6 +129,12 @@ pub enum Role {
     /// `f(conn, const char *label, const void *secret, size_t len)`: the key-log sink, with
     /// its arguments where `Layout::sink` says.
     SecretSink,
+    /// `f(SSL *, ..)`: the key block of a TLS 1.0 to 1.2 connection is about to be derived. On entry the
+    /// client random and the master secret stand where `Layout::client_random` and
+    /// `Layout::master_secret` say, counted from the first argument: a `CLIENT_RANDOM` line. It is
+    /// entered once or twice in every handshake, full or resumed, before the first encrypted
+    /// record. In libraries without a sink.
+    KeyBlock,
 }
 
 impl Role {
@@ -140,15 +146,21 @@ impl Role {
     }
 
     pub fn is_secret(self) -> bool {
-        matches!(self, Self::SecretSink)
+        matches!(self, Self::SecretSink | Self::KeyBlock)
     }
 }
 
 /// Offsets inside the library's objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Layout {
-    /// From the sink's connection argument to the 32 bytes of the client random.
+    /// From the sink's connection argument (`SecretSink`) or the first argument (`KeyBlock`) to the 32 bytes
+    /// of the client random.
     pub client_random: Option<LayoutValue>,
+    /// From the first argument of `KeyBlock` to the bytes of the master secret.
+    pub master_secret: Option<LayoutValue>,
+    /// From the first argument of `KeyBlock` to the length of the master secret, a little-endian
+    /// integer of 32 bits at least. The value is 48 in every TLS version before 1.3.
+    pub master_secret_length: Option<LayoutValue>,
     /// Which argument of the sink is what.
     pub sink: SinkAbi,
 }

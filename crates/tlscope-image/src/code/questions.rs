@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::references::references;
 use super::value::Path;
-use super::walk::{Event, FUNCTION, Limits, Step, walk};
+use super::walk::{Event, FUNCTION, Known, Limits, Step, walk};
 use super::{Flow, Root, Value, convention, decode};
 use crate::elf::{Address, Elf, SlotTarget};
 
@@ -31,19 +31,27 @@ pub(crate) fn copies_to_argument(elf: &Elf<'_>, function: Address, out: u8) -> V
             copies.insert(Copy { field, at });
         }
     };
-    walk(elf, function, true, FUNCTION, &mut |at, event| {
-        match event {
-            Event::Store { to, from, .. } => add(at, &to, from.path().and_then(Path::loaded_from)),
-            Event::Copy { to, from } => add(at, &to, from.path().cloned()),
-            Event::Call { arguments, .. } => {
-                if let [to, Value::Path(from), ..] = arguments.as_slice() {
-                    add(at, to, Some(from.clone()));
+    walk(
+        elf,
+        function,
+        Known::Arguments,
+        FUNCTION,
+        &mut |at, event| {
+            match event {
+                Event::Store { to, from, .. } => {
+                    add(at, &to, from.path().and_then(Path::loaded_from))
                 }
+                Event::Copy { to, from } => add(at, &to, from.path().cloned()),
+                Event::Call { arguments, .. } => {
+                    if let [to, Value::Path(from), ..] = arguments.as_slice() {
+                        add(at, to, Some(from.clone()));
+                    }
+                }
+                _ => {}
             }
-            _ => {}
-        }
-        GO_ON
-    });
+            GO_ON
+        },
+    );
     copies.into_iter().collect()
 }
 
@@ -69,11 +77,16 @@ pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> Vec<Call> {
     let mut calls = BTreeMap::new();
     for reference in references(elf, texts) {
         let text = Value::Const(reference.to.0);
-        walk(elf, reference.at, false, TO_THE_CALL, &mut |at, event| {
+        let known = reference.given.map_or(Known::Nothing, |(register, page)| {
+            Known::Constant(register, page)
+        });
+        walk(elf, reference.at, known, TO_THE_CALL, &mut |at, event| {
             let Event::Call { target, arguments } = event else {
                 return GO_ON;
             };
-            let Some(argument) = arguments.iter().position(|argument| *argument == text) else {
+            let in_registers = convention(elf.arch).arguments.len();
+            let mut arguments = arguments.iter().take(in_registers);
+            let Some(argument) = arguments.position(|argument| *argument == text) else {
                 return GO_ON;
             };
             let callee = resolve(elf, &target);
@@ -97,23 +110,70 @@ pub(crate) fn takes_argument(elf: &Elf<'_>, function: Address, argument: u8) -> 
     let home = convention(elf.arch).arguments.get(usize::from(argument));
     let is_it = |value: &Value| *value == Value::root(Root::Argument(argument));
     let mut taken = false;
-    walk(elf, function, true, FUNCTION, &mut |_, event| {
-        taken |= match event {
-            Event::Set { to, value } => Some(&to) != home && is_it(value),
-            Event::Load { from, .. } => is_it(&from),
-            Event::Store { from, .. } => is_it(from),
-            _ => false,
-        };
-        if taken { ControlFlow::Break(()) } else { GO_ON }
-    });
+    walk(
+        elf,
+        function,
+        Known::Arguments,
+        FUNCTION,
+        &mut |_, event| {
+            taken |= match event {
+                Event::Set { to, value } => Some(&to) != home && is_it(value),
+                Event::Load { from, .. } => is_it(&from),
+                Event::Store { from, .. } => is_it(from),
+                _ => false,
+            };
+            if taken { ControlFlow::Break(()) } else { GO_ON }
+        },
+    );
     taken
+}
+
+/// A call inside one function, its arguments in terms of that function's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CallSite {
+    pub(crate) at: Address,
+    pub(crate) target: Option<Address>,
+    pub(crate) arguments: Vec<Value>,
+}
+
+/// The calls that a function makes, on every path that a walk within the limits reaches.
+pub(crate) fn calls_of(elf: &Elf<'_>, function: Address) -> Vec<CallSite> {
+    let mut calls = Vec::new();
+    walk(
+        elf,
+        function,
+        Known::Arguments,
+        FUNCTION,
+        &mut |at, event| {
+            if let Event::Call { target, arguments } = event {
+                let call = CallSite {
+                    at,
+                    target: resolve(elf, &target),
+                    arguments,
+                };
+                if !calls.contains(&call) {
+                    calls.push(call);
+                }
+            }
+            GO_ON
+        },
+    );
+    calls
+}
+
+/// The functions that load the address of one of `texts`, with one place of loading in each.
+pub(crate) fn functions_with_text(elf: &Elf<'_>, texts: &[Address]) -> BTreeMap<Address, Address> {
+    references(elf, texts)
+        .into_iter()
+        .filter_map(|reference| Some((elf.function_around(reference.at)?.start, reference.at)))
+        .collect()
 }
 
 /// The 32 bytes that a key-log sink passes on with their length, as a path from its first argument.
 pub(crate) fn random_passed_on(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
     const RANDOM_LENGTH: Value = Value::Const(0x20);
     let mut found = BTreeSet::new();
-    walk(elf, sink, true, FUNCTION, &mut |at, event| {
+    walk(elf, sink, Known::Arguments, FUNCTION, &mut |at, event| {
         let Event::Call { arguments, .. } = event else {
             return GO_ON;
         };
@@ -142,7 +202,7 @@ pub(crate) fn callees(elf: &Elf<'_>, function: Address) -> BTreeMap<Address, Add
         states_per_target: 1,
     };
     let mut found = BTreeMap::new();
-    walk(elf, function, false, ONCE, &mut |at, event| {
+    walk(elf, function, Known::Nothing, ONCE, &mut |at, event| {
         let (target, jump) = match event {
             Event::Call { target, .. } => (resolve(elf, &target), false),
             Event::JumpThrough { target } => (resolve(elf, &target), true),
@@ -226,7 +286,7 @@ fn follow_stub(elf: &Elf<'_>, address: Address) -> Option<Address> {
                     steps: LONGEST_STUB,
                     states_per_target: 1,
                 };
-                walk(elf, address, false, one, &mut |_, event| {
+                walk(elf, address, Known::Nothing, one, &mut |_, event| {
                     if let Event::JumpThrough {
                         target: Value::Path(path),
                     } = event

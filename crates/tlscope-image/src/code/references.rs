@@ -3,7 +3,8 @@
 //! A sweep that decoded every instruction would cost seconds on an image of
 //! 100 MB, so the encodings of the few loading forms are matched first.
 
-use super::{Effect, Source, decode};
+use super::aarch64::{Forms, forms};
+use super::{Effect, Reg, Source, decode};
 use crate::elf::{Address, Elf, Segment};
 use crate::plan::Arch;
 
@@ -12,6 +13,8 @@ use crate::plan::Arch;
 pub(crate) struct Reference {
     pub(crate) at: Address,
     pub(crate) to: Address,
+    /// What must be known ahead of it: the page that an earlier `adrp` put into a register.
+    pub(crate) given: Option<(Reg, u64)>,
 }
 
 /// No image loads a label's address from more places than this.
@@ -26,7 +29,7 @@ pub(crate) fn references(elf: &Elf<'_>, targets: &[Address]) -> Vec<Reference> {
                 relative_loads(segment, targets, &mut found);
                 absolute_loads(elf, segment, targets, &mut found);
             }
-            Arch::Aarch64 => {}
+            Arch::Aarch64 => paged_loads(segment, targets, &mut found),
         }
     }
     found.sort_unstable();
@@ -58,7 +61,49 @@ fn relative_loads(segment: &Segment<'_>, targets: &[Address], found: &mut Vec<Re
             found.push(Reference {
                 at: Address(next - LENGTH as u64),
                 to,
+                given: None,
             });
+        }
+    }
+}
+
+/// `adrp page, reg` and, anywhere behind it, `add reg, reg, #low`: compilers share one `adrp`
+/// between many uses. That the register was overwritten in between is not seen here, but the
+/// sum then is no wanted address.
+fn paged_loads(segment: &Segment<'_>, targets: &[Address], found: &mut Vec<Reference>) {
+    const REGISTERS: usize = 32;
+    let mut pages = [None; REGISTERS];
+    for (index, word) in segment.bytes.chunks_exact(4).enumerate() {
+        let at = Address(segment.address.0.wrapping_add(index as u64 * 4));
+        let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+        let reference =
+            match forms(word, at) {
+                Some(Forms::Page(register, to)) => {
+                    if let Some(page) = pages.get_mut(usize::from(register.0)) {
+                        *page = Some(to);
+                    }
+                    Some(Reference {
+                        at,
+                        to: Address(to),
+                        given: None,
+                    })
+                }
+                Some(Forms::Add { from, by }) => pages
+                    .get(usize::from(from.0))
+                    .copied()
+                    .flatten()
+                    .map(|page: u64| Reference {
+                        at,
+                        to: Address(page.wrapping_add(by)),
+                        given: Some((from, page)),
+                    }),
+                None => None,
+            };
+        if let Some(reference) = reference
+            && targets.contains(&reference.to)
+            && found.len() < MOST
+        {
+            found.push(reference);
         }
     }
 }
@@ -86,7 +131,11 @@ fn absolute_loads(
                 (whole && sets_constant(&instruction.effects, *target)).then_some(at)
             });
             if let Some(at) = at.filter(|_| found.len() < MOST) {
-                found.push(Reference { at, to: *target });
+                found.push(Reference {
+                    at,
+                    to: *target,
+                    given: None,
+                });
             }
         }
     }

@@ -13,7 +13,8 @@ use crate::elf::{Address, Elf};
 #[allow(dead_code)] // Compare and Return: for the layout questions of the older libraries
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
-    /// A call; `target` is the place called as far as it is known.
+    /// A call; `target` is the place called as far as it is known. The arguments are those in
+    /// registers, then what lies on top of the stack.
     Call {
         target: Value,
         arguments: Vec<Value>,
@@ -76,22 +77,35 @@ pub(crate) const FUNCTION: Limits = Limits {
     states_per_target: 24,
 };
 
-/// Walks from `start`, with every argument register holding its `Root::Argument`
-/// when `arguments`, else with nothing known.
+/// What is known where a walk starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    Nothing,
+    /// Every argument register holds its `Root::Argument`.
+    Arguments,
+    /// One register holds a constant.
+    Constant(Reg, u64),
+}
+
+/// Walks every path from `start` within the limits.
 pub(crate) fn walk(
     elf: &Elf<'_>,
     start: Address,
-    arguments: bool,
+    known: Known,
     limits: Limits,
     visit: &mut dyn FnMut(Address, Event<'_>) -> Step,
 ) {
     let convention = convention(elf.arch);
     let mut state = State::default();
     state.set(convention.stack_pointer, Value::root(Root::Stack));
-    if arguments {
-        for (index, register) in convention.arguments.iter().enumerate() {
-            state.set(*register, Value::root(Root::Argument(index as u8)));
+    match known {
+        Known::Nothing => {}
+        Known::Arguments => {
+            for (index, register) in convention.arguments.iter().enumerate() {
+                state.set(*register, Value::root(Root::Argument(index as u8)));
+            }
         }
+        Known::Constant(register, value) => state.set(register, Value::Const(value)),
     }
     Walk {
         elf,
@@ -186,11 +200,13 @@ impl Walk<'_, '_> {
         state: &mut State,
     ) -> Option<Address> {
         let at = instruction.address;
-        let arguments = self
+        let registers = self
             .convention
             .arguments
             .iter()
-            .map(|register| state.get(*register))
+            .map(|register| state.get(*register));
+        let arguments = registers
+            .chain(state.passed_on_stack(self.convention))
             .collect();
         self.emit(at, Event::Call { target, arguments })?;
         state
@@ -294,6 +310,16 @@ impl State {
         }
     }
 
+    fn passed_on_stack(&self, convention: &Convention) -> impl Iterator<Item = Value> {
+        let top = stack_slot(&self.get(convention.stack_pointer));
+        (0..STACK_ARGUMENTS).map(move |index| {
+            let slot = top.and_then(|top| top.checked_add(index * 8));
+            slot.and_then(|slot| self.stack.get(&slot))
+                .cloned()
+                .unwrap_or_default()
+        })
+    }
+
     fn load(&self, from: &Value) -> Value {
         match stack_slot(from) {
             Some(slot) => self.stack.get(&slot).cloned().unwrap_or_default(),
@@ -310,6 +336,9 @@ impl State {
         }
     }
 }
+
+/// Slots on top of the stack that are looked at as arguments; OpenSSL's `tls1_PRF` has sixteen.
+const STACK_ARGUMENTS: i64 = 12;
 
 fn stack_slot(place: &Value) -> Option<i64> {
     let path = place.path()?;

@@ -1,7 +1,7 @@
 //! OpenSSL 1.1.1 and later.
 
 use crate::elf::Elf;
-use crate::library::{Library, Recognised, sink, ssl_api};
+use crate::library::{Library, Recognised, key_block, sink, ssl_api};
 use crate::plan::{Family, Layout, Plan};
 
 pub(super) struct OpenSsl;
@@ -39,8 +39,17 @@ impl Library for OpenSsl {
         };
         ssl_api::add_data(elf, &mut plan);
         ssl_api::add_lifecycle(elf, &mut plan);
-        sink::add_secrets(elf, &mut plan);
+        secrets(elf, &mut plan);
         plan
+    }
+}
+
+/// By the key-log sink; in versions before 1.1.1, which have none, where keys are derived.
+fn secrets(elf: &Elf<'_>, plan: &mut Plan) {
+    if sink::has_labels(elf) {
+        sink::add_secrets(elf, plan);
+    } else {
+        key_block::add_master_secret(elf, plan);
     }
 }
 
@@ -57,4 +66,19 @@ fn version(elf: &Elf<'_>) -> Option<String> {
                 .starts_with(|first: char| first.is_ascii_digit())
                 .then(|| number.to_owned())
         })
+}
+
+/// `3.0.2`, `1.1.1w`, `3.0.2+quic`; not the `3.0` of a text that tells of an older release.
+fn is_release(number: &str) -> bool {
+    let mut parts = number.split('.');
+    let numeric = |part: Option<&str>| {
+        part.is_some_and(|part| {
+            !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_digit())
+        })
+    };
+    numeric(parts.next())
+        && numeric(parts.next())
+        && parts
+            .next()
+            .is_some_and(|part| part.starts_with(|first: char| first.is_ascii_digit()))
 }

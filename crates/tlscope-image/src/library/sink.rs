@@ -61,6 +61,13 @@ pub(super) fn add_secrets(elf: &Elf<'_>, plan: &mut Plan) {
     });
 }
 
+/// Whether the image names any secret in the key log's way.
+pub(super) fn has_labels(elf: &Elf<'_>) -> bool {
+    LABELS
+        .iter()
+        .any(|label| !elf.find_text(label, 1).is_empty())
+}
+
 #[derive(Debug)]
 struct Sink {
     address: Address,

@@ -1,0 +1,68 @@
+# tlscope: what to run. `make demo` shows it at work, `make test` proves it.
+#
+# Both install what they need from Debian's packages, quickly when it is there.
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# What building needs; then what `make demo` and what the tests run besides.
+BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev linux-libc-dev
+DEMO_PACKAGES := $(BUILD_PACKAGES) openssl curl
+TEST_PACKAGES := $(DEMO_PACKAGES) clang-format-19 libssl-dev nginx redis-server redis-tools \
+	tshark tcpdump python3 util-linux mount
+
+# Crates whose tests need neither root nor a kernel.
+PURE := -p tlscope -p tlscope-core -p tlscope-image -p tlscope-probe -p tlscope-targets
+
+.PHONY: help build demo test lint unit e2e bench format clean
+
+help:
+	@echo 'make demo   build, then capture a local HTTPS exchange'
+	@echo 'make build  build target/release/tlscope'
+	@echo 'make test   all checks and tests (as root: they trace real programs)'
+	@echo 'make lint | unit | e2e   parts of make test'
+	@echo 'make bench  measure what capturing costs'
+	@echo 'make format rewrite the sources in the house style'
+
+build:
+	@scripts/packages.sh $(BUILD_PACKAGES)
+	$(CARGO) build --release --locked -p tlscope
+
+demo:
+	@scripts/packages.sh $(DEMO_PACKAGES)
+	$(CARGO) build --release --locked -p tlscope
+	@scripts/demo.sh $(TARGET)/release/tlscope
+
+test: lint unit e2e
+
+lint:
+	@scripts/packages.sh $(TEST_PACKAGES)
+	$(CARGO) fmt --all --check
+	clang-format-19 --dry-run --Werror crates/tlscope-probe/bpf/*.[ch]
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+
+unit:
+	@scripts/packages.sh $(TEST_PACKAGES)
+	$(CARGO) test --locked $(PURE)
+
+# The tests of one process take turns by themselves; cargo runs one process after the other.
+e2e:
+	@scripts/packages.sh $(TEST_PACKAGES)
+	@test "$$(id -u)" = 0 || { echo 'the end-to-end tests trace real programs: run them as root'; exit 1; }
+	$(CARGO) build --profile checked --locked -p tlscope
+	TLSCOPE_BIN="$(abspath $(TARGET))/checked/tlscope" \
+		$(CARGO) test --profile checked --locked -p tlscope-tests --no-fail-fast
+
+bench:
+	@test -x scripts/bench.sh || { echo 'there is no scripts/bench.sh yet'; exit 1; }
+	@scripts/packages.sh $(TEST_PACKAGES) wrk
+	$(CARGO) build --release --locked -p tlscope
+	@scripts/bench.sh $(TARGET)/release/tlscope
+
+format:
+	$(CARGO) fmt --all
+	clang-format-19 -i crates/tlscope-probe/bpf/*.[ch]
+
+clean:
+	$(CARGO) clean

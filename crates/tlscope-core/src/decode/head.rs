@@ -1,0 +1,146 @@
+//! Message heads: a start line and header fields, of any HTTP version.
+//!
+//! A head is two allocations: all its text, and where in it each field stands.
+
+use std::ops::Range;
+
+/// What a message begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start<'a> {
+    Request { method: &'a str, target: &'a str },
+    Response { status: u16, reason: &'a str },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    text: Vec<u8>,
+    start: StartRanges,
+    fields: Vec<(Range<u32>, Range<u32>)>,
+    version: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum StartRanges {
+    Request {
+        method: Range<u32>,
+        target: Range<u32>,
+    },
+    Response {
+        status: u16,
+        reason: Range<u32>,
+    },
+}
+
+impl Head {
+    pub(crate) fn request(version: &'static str, method: &str, target: &str) -> Self {
+        let mut text = Vec::with_capacity(512);
+        let method = append(&mut text, method.as_bytes());
+        let target = append(&mut text, target.as_bytes());
+        Self {
+            text,
+            start: StartRanges::Request { method, target },
+            fields: Vec::new(),
+            version,
+        }
+    }
+
+    pub(crate) fn response(version: &'static str, status: u16, reason: &str) -> Self {
+        let mut text = Vec::with_capacity(512);
+        let reason = append(&mut text, reason.as_bytes());
+        Self {
+            text,
+            start: StartRanges::Response { status, reason },
+            fields: Vec::new(),
+            version,
+        }
+    }
+
+    pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
+        let field = (append(&mut self.text, name), append(&mut self.text, value));
+        self.fields.push(field);
+    }
+
+    pub fn start(&self) -> Start<'_> {
+        match &self.start {
+            StartRanges::Request { method, target } => Start::Request {
+                method: self.str(method),
+                target: self.str(target),
+            },
+            StartRanges::Response { status, reason } => Start::Response {
+                status: *status,
+                reason: self.str(reason),
+            },
+        }
+    }
+
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub fn version(&self) -> &'static str {
+        self.version
+    }
+
+    pub fn fields(&self) -> Fields<'_> {
+        Fields {
+            head: self,
+            next: 0,
+        }
+    }
+
+    /// The first field of a name, whatever its case.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields()
+            .find(|field| field.0.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|f| f.1)
+    }
+
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let named = move |field: &(&[u8], &[u8])| field.0.eq_ignore_ascii_case(name.as_bytes());
+        self.fields().filter(named).map(|field| field.1)
+    }
+
+    /// The elements of a comma-separated list field, from all its lines
+    /// (RFC 9110 section 5.6.1).
+    pub fn list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let elements = |value: &'a [u8]| value.split(|&b| b == b',').map(<[u8]>::trim_ascii);
+        self.all(name)
+            .flat_map(elements)
+            .filter(|element| !element.is_empty())
+    }
+
+    pub fn lists(&self, name: &str, element: &str) -> bool {
+        self.list(name)
+            .any(|listed| listed.eq_ignore_ascii_case(element.as_bytes()))
+    }
+
+    fn str(&self, range: &Range<u32>) -> &str {
+        std::str::from_utf8(self.bytes(range)).unwrap_or_default()
+    }
+
+    fn bytes(&self, range: &Range<u32>) -> &[u8] {
+        self.text
+            .get(range.start as usize..range.end as usize)
+            .unwrap_or_default()
+    }
+}
+
+fn append(text: &mut Vec<u8>, bytes: &[u8]) -> Range<u32> {
+    let start = text.len() as u32;
+    text.extend_from_slice(bytes);
+    start..text.len() as u32
+}
+
+/// Name and value of each field, in the order of the message.
+#[derive(Debug, Clone)]
+pub struct Fields<'a> {
+    head: &'a Head,
+    next: usize,
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, value) = self.head.fields.get(self.next)?;
+        self.next += 1;
+        Some((self.head.bytes(name), self.head.bytes(value)))
+    }
+}

@@ -1,0 +1,182 @@
+use super::*;
+use crate::event::Comm;
+
+fn key(object: u64) -> ConnectionKey {
+    ConnectionKey {
+        pid: 1,
+        object,
+        generation: 0,
+    }
+}
+
+fn arrive(table: &mut FlowTable<()>, object: u64, time: u64) -> bool {
+    let process = Process {
+        pid: 1,
+        tid: 1,
+        uid: 0,
+        comm: Comm::default(),
+    };
+    let (time, socket) = (Timestamp(time), Socket::default());
+    table
+        .get_or_create(Arrival {
+            time,
+            key: key(object),
+            process: &process,
+            socket,
+        })
+        .1
+}
+
+fn objects(flows: Vec<Flow<()>>) -> Vec<u64> {
+    flows.into_iter().map(|flow| flow.info.key.object).collect()
+}
+
+#[test]
+fn pieces_in_order_leave_no_gap() {
+    let mut stream = Stream::default();
+    for offset in [0, 10, 20] {
+        assert_eq!(
+            stream.place(offset, 10),
+            Placement {
+                gap: None,
+                repeated: 0
+            }
+        );
+    }
+    assert_eq!(
+        stream.bytes,
+        Bytes {
+            captured: 30,
+            lost: 0
+        }
+    );
+    assert_eq!(stream.finish(), None);
+}
+
+#[test]
+fn a_jump_ahead_is_a_gap() {
+    let mut stream = Stream::default();
+    let gap = Some(Lost {
+        offset: 0,
+        length: 5,
+    });
+    assert_eq!(stream.place(5, 10), Placement { gap, repeated: 0 });
+    assert_eq!(
+        stream.bytes,
+        Bytes {
+            captured: 10,
+            lost: 5
+        }
+    );
+}
+
+#[test]
+fn repeated_bytes_are_counted_once() {
+    let mut stream = Stream::default();
+    stream.place(0, 10);
+    assert_eq!(
+        stream.place(0, 10),
+        Placement {
+            gap: None,
+            repeated: 10
+        }
+    );
+    assert_eq!(
+        stream.place(2, 3),
+        Placement {
+            gap: None,
+            repeated: 3
+        }
+    );
+    assert_eq!(
+        stream.place(6, 10),
+        Placement {
+            gap: None,
+            repeated: 4
+        }
+    );
+    assert_eq!(
+        stream.bytes,
+        Bytes {
+            captured: 16,
+            lost: 0
+        }
+    );
+}
+
+#[test]
+fn the_tail_that_never_came_is_lost() {
+    let mut stream = Stream::default();
+    stream.place(0, 10);
+    stream.expect(64);
+    stream.expect(20);
+    assert_eq!(
+        stream.finish(),
+        Some(Lost {
+            offset: 10,
+            length: 54
+        })
+    );
+    assert_eq!(stream.finish(), None);
+    assert_eq!(
+        stream.bytes,
+        Bytes {
+            captured: 10,
+            lost: 54
+        }
+    );
+}
+
+#[test]
+fn hostile_offsets_saturate() {
+    let mut stream = Stream::default();
+    stream.place(u64::MAX - 1, 10);
+    let placement = stream.place(u64::MAX, 10);
+    assert_eq!(placement.repeated, 0);
+    assert_eq!(stream.next, u64::MAX);
+}
+
+#[test]
+fn a_closed_connection_is_found_until_its_grace_is_over() {
+    let mut table = FlowTable::<()>::new(8, Duration::from_nanos(100));
+    assert!(arrive(&mut table, 1, 0));
+    table.close(key(1), Timestamp(10), CloseReason::Closed);
+    table.close(key(1), Timestamp(90), CloseReason::ProcessExited);
+    assert!(objects(table.expired(Timestamp(109))).is_empty());
+    assert!(!arrive(&mut table, 1, 109));
+    let expired = table.expired(Timestamp(110));
+    assert_eq!(
+        expired[0].ended(CloseReason::Evicted),
+        (Timestamp(10), CloseReason::Closed)
+    );
+    assert!(table.expired(Timestamp(1000)).is_empty());
+    assert!(arrive(&mut table, 1, 200));
+}
+
+#[test]
+fn the_one_idle_longest_is_evicted() {
+    let mut table = FlowTable::<()>::new(3, Duration::ZERO);
+    for (object, time) in [(1, 1), (2, 2), (3, 3), (1, 4)] {
+        assert!(table.make_room(key(object)).is_empty());
+        arrive(&mut table, object, time);
+    }
+    assert_eq!(objects(table.make_room(key(4))), [2]);
+    assert_eq!(objects(table.make_room(key(4))), [0_u64; 0]);
+}
+
+#[test]
+fn an_evicted_connection_resumes_where_it_was() {
+    let mut table = FlowTable::<()>::new(1, Duration::ZERO);
+    arrive(&mut table, 1, 1);
+    table.get_mut(key(1)).unwrap().streams[1].place(0, 100);
+    table.make_room(key(2));
+    assert!(table.unseen(key(1), [0, 101]));
+    assert!(!table.unseen(key(1), [0, 100]));
+    arrive(&mut table, 2, 2);
+    table.make_room(key(1));
+    arrive(&mut table, 1, 3);
+    assert_eq!(
+        table.get_mut(key(1)).unwrap().streams[1].place(100, 1).gap,
+        None
+    );
+}

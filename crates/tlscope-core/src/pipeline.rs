@@ -1,0 +1,389 @@
+//! Flow, decoding and sinks wired together: events go in at one end.
+//!
+//! Each piece of plaintext is placed in its connection, cut into messages and
+//! gathered into blocks. What a block waits for is never waited for longer
+//! than until the next tick.
+
+mod block;
+
+use std::time::Duration;
+
+use crate::decode::{Conversation, Input, MessageKind, Step};
+use crate::event::{
+    Close, Comm, ConnectionKey, Data, Direction, Event, Process, Socket, Timestamp,
+};
+use crate::flow::{Arrival, Flow, FlowTable, Lost};
+use crate::item::{CloseReason, Closed, ConnectionInfo, Gap, Item};
+use crate::sink::{Outlet, Sink, SinkError};
+use crate::summary::{CaptureCounters, Summary};
+use block::{Assembler, Part, Pending};
+
+#[derive(Debug, Clone)]
+pub struct PipelineOptions {
+    /// Connections held at once; beyond it the one idle longest is evicted.
+    pub max_connections: usize,
+    /// How long a closed connection is still found by events under way.
+    pub grace: Duration,
+    /// A block is shown when it has come to so many bytes.
+    pub max_block: usize,
+    /// Blocks that wait are all shown when together they have so many bytes.
+    pub max_waiting: usize,
+    /// Recognize messages. Without, all is plain data, call by call.
+    pub decode: bool,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 65_536,
+            grace: Duration::from_secs(1),
+            max_block: 256 * 1024,
+            max_waiting: 32 * 1024 * 1024,
+            decode: true,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Pipeline {
+    options: PipelineOptions,
+    flows: FlowTable<State>,
+    /// Connections with a block that waits, in the order in which they began to.
+    waiting: Vec<ConnectionKey>,
+    assembler: Assembler,
+    outlet: Outlet,
+    summary: Summary,
+    /// The latest time that came with an event or a tick.
+    latest: Timestamp,
+}
+
+/// What the pipeline keeps with each connection.
+#[derive(Debug, Default)]
+struct State {
+    conversation: Conversation,
+    pending: Option<Pending>,
+    /// Stands in `waiting`.
+    listed: bool,
+}
+
+impl Pipeline {
+    pub fn new(options: PipelineOptions, sinks: Vec<Box<dyn Sink + Send>>) -> Self {
+        Self {
+            flows: FlowTable::new(options.max_connections, options.grace),
+            waiting: Vec::new(),
+            assembler: Assembler::new(options.max_block),
+            outlet: Outlet::new(sinks),
+            summary: Summary::default(),
+            latest: Timestamp(0),
+            options,
+        }
+    }
+
+    /// Takes events in the order of the ring buffer: those of one connection are in order.
+    pub fn event(&mut self, event: Event<'_>) -> Result<(), SinkError> {
+        match event {
+            Event::Data(data) => self.data(&data),
+            Event::Secret(secret) => self.outlet.item(&Item::Secret(&secret)),
+            Event::Close(Close {
+                time,
+                connection,
+                total,
+            }) => {
+                self.totals(connection, total, time)?;
+                self.close(connection, time, CloseReason::Closed)
+            }
+        }
+    }
+
+    /// Shows what waits and ends what has been closed for the grace period.
+    /// To be called about every 100 ms.
+    pub fn tick(&mut self, now: Timestamp) -> Result<(), SinkError> {
+        self.latest = self.latest.max(now);
+        self.flush_blocks()?;
+        for flow in self.flows.expired(now) {
+            self.end(flow, CloseReason::Closed)?;
+        }
+        self.outlet.flush()
+    }
+
+    /// The process has ended: its connections end after the grace period.
+    pub fn forget_process(&mut self, pid: u32, now: Timestamp) -> Result<(), SinkError> {
+        for key in self.flows.of_process(pid) {
+            self.close(key, now, CloseReason::ProcessExited)?;
+        }
+        Ok(())
+    }
+
+    /// What the kernel side counted for a connection, by direction
+    /// (`Direction as usize`). What has not come when the connection ends is lost.
+    pub fn connection_totals(
+        &mut self,
+        key: ConnectionKey,
+        total: [u64; 2],
+    ) -> Result<(), SinkError> {
+        self.totals(key, total, self.latest)
+    }
+
+    /// The numbers so far. Bytes that have not come yet are not lost yet.
+    pub fn summary(&self) -> Summary {
+        let mut summary = self.summary.clone();
+        self.outlet.report(&mut summary);
+        summary
+    }
+
+    /// Ends every connection and every sink. A sink that fails does not keep
+    /// the others from writing their end; the first error is returned.
+    pub fn finish(mut self, counters: &CaptureCounters) -> Result<Summary, SinkError> {
+        self.summary.counters = counters.clone();
+        let ended = self.flush_blocks().and_then(|()| {
+            let mut flows = self.flows.drain().into_iter();
+            flows.try_for_each(|flow| self.end(flow, CloseReason::CaptureEnded))
+        });
+        let summary = self.summary();
+        let finished = self.outlet.finish(&summary);
+        ended.and(finished).map(|()| summary)
+    }
+
+    fn data(&mut self, data: &Data<'_>) -> Result<(), SinkError> {
+        let Data {
+            time,
+            connection: key,
+            ref process,
+            socket,
+            direction,
+            ..
+        } = *data;
+        self.make_room(key)?;
+        let arrival = Arrival {
+            time,
+            key,
+            process,
+            socket,
+        };
+        let (flow, created) = self.flows.get_or_create(arrival);
+        if created {
+            open(&flow.info, &mut self.summary, &mut self.outlet)?;
+        }
+        let call_end = data.call_offset.saturating_add(data.call_length);
+        let stream = &mut flow.streams[direction as usize];
+        stream.expect(call_end);
+        let placement = stream.place(data.offset, data.payload.len() as u64);
+        if placement.repeated > 0 {
+            self.summary.duplicate_events += 1;
+            self.summary.duplicate_bytes += placement.repeated;
+        }
+        if let Some(lost) = placement.gap {
+            self.assembler
+                .flush(&mut flow.state.pending, &flow.info, &mut self.outlet)?;
+            flow.state.conversation.lose(direction, lost.length);
+            gap(
+                &flow.info,
+                time,
+                direction,
+                lost,
+                &mut self.summary,
+                &mut self.outlet,
+            )?;
+        }
+        let fresh = &data.payload[placement.repeated as usize..];
+        let total = &mut self.summary.bytes[direction as usize].captured;
+        *total = total.saturating_add(fresh.len() as u64);
+        let piece = Piece {
+            bytes: fresh,
+            offset: data.offset.saturating_add(placement.repeated),
+            call_end,
+            decode: self.options.decode,
+        };
+        piece.show(data, flow, &mut self.assembler, &mut self.outlet)?;
+        if flow.state.pending.is_some() && !flow.state.listed {
+            flow.state.listed = true;
+            self.waiting.push(key);
+        }
+        if self.assembler.waiting_bytes() > self.options.max_waiting {
+            self.flush_blocks()?;
+        }
+        Ok(())
+    }
+
+    fn close(
+        &mut self,
+        key: ConnectionKey,
+        time: Timestamp,
+        reason: CloseReason,
+    ) -> Result<(), SinkError> {
+        let Some(flow) = self.flows.get_mut(key) else {
+            return Ok(());
+        };
+        self.assembler
+            .flush(&mut flow.state.pending, &flow.info, &mut self.outlet)?;
+        self.flows.close(key, time, reason);
+        Ok(())
+    }
+
+    /// A connection of which nothing was seen is opened here, so that its loss is told.
+    fn totals(
+        &mut self,
+        key: ConnectionKey,
+        total: [u64; 2],
+        time: Timestamp,
+    ) -> Result<(), SinkError> {
+        if self.flows.unseen(key, total) {
+            self.make_room(key)?;
+            let process = Process {
+                pid: key.pid,
+                tid: key.pid,
+                uid: 0,
+                comm: Comm::default(),
+            };
+            let arrival = Arrival {
+                time,
+                key,
+                process: &process,
+                socket: Socket::default(),
+            };
+            let (flow, _) = self.flows.get_or_create(arrival);
+            open(&flow.info, &mut self.summary, &mut self.outlet)?;
+        }
+        if let Some(flow) = self.flows.get_mut(key) {
+            for (stream, total) in flow.streams.iter_mut().zip(total) {
+                stream.expect(total);
+            }
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self, key: ConnectionKey) -> Result<(), SinkError> {
+        for flow in self.flows.make_room(key) {
+            self.summary.evicted_connections += 1;
+            self.end(flow, CloseReason::Evicted)?;
+        }
+        Ok(())
+    }
+
+    fn flush_blocks(&mut self) -> Result<(), SinkError> {
+        let mut held_back = Vec::new();
+        for key in self.waiting.drain(..) {
+            if let Some(flow) = self.flows.get_mut(key) {
+                flow.state.listed = false;
+                self.assembler
+                    .cut(&mut flow.state.pending, &flow.info, &mut self.outlet)?;
+                if flow.state.pending.is_some() {
+                    flow.state.listed = true;
+                    held_back.push(key);
+                }
+            }
+        }
+        self.waiting = held_back;
+        Ok(())
+    }
+
+    fn end(&mut self, mut flow: Flow<State>, otherwise: CloseReason) -> Result<(), SinkError> {
+        let (time, reason) = flow.ended(otherwise);
+        self.assembler
+            .flush(&mut flow.state.pending, &flow.info, &mut self.outlet)?;
+        for direction in Direction::BOTH {
+            if let Some(lost) = flow.streams[direction as usize].finish() {
+                gap(
+                    &flow.info,
+                    time,
+                    direction,
+                    lost,
+                    &mut self.summary,
+                    &mut self.outlet,
+                )?;
+            }
+        }
+        let bytes = flow.bytes();
+        self.outlet.item(&Item::Close(Closed {
+            time,
+            connection: &flow.info,
+            reason,
+            bytes,
+        }))
+    }
+}
+
+/// The part of a data event that was not seen before.
+#[derive(Debug, Clone, Copy)]
+struct Piece<'a> {
+    bytes: &'a [u8],
+    offset: u64,
+    call_end: u64,
+    decode: bool,
+}
+
+impl Piece<'_> {
+    /// Cuts the piece into steps and hands each to its block.
+    fn show(
+        self,
+        data: &Data<'_>,
+        flow: &mut Flow<State>,
+        assembler: &mut Assembler,
+        outlet: &mut Outlet,
+    ) -> Result<(), SinkError> {
+        let State {
+            conversation,
+            pending,
+            ..
+        } = &mut flow.state;
+        let (mut bytes, mut offset) = (self.bytes, self.offset);
+        while !bytes.is_empty() {
+            let call_begins = offset == data.call_offset;
+            let mut step = if self.decode {
+                let direction = data.direction;
+                conversation.step(Input {
+                    direction,
+
+                    bytes,
+                    call_begins,
+                })
+            } else {
+                Step::plain(bytes.len())
+            };
+            let (taken, rest) = bytes.split_at(step.consumed.clamp(1, bytes.len()));
+            let end = offset.saturating_add(taken.len() as u64);
+            if step.kind == Some(MessageKind::Plain) {
+                (step.begins, step.ends) = (call_begins, end == self.call_end);
+            }
+            let part = Part {
+                data,
+                step,
+                bytes: taken,
+                offset,
+            };
+            assembler.add(&part, pending, &flow.info, outlet)?;
+            (bytes, offset) = (rest, end);
+        }
+        Ok(())
+    }
+}
+
+fn open(
+    info: &ConnectionInfo,
+    summary: &mut Summary,
+    outlet: &mut Outlet,
+) -> Result<(), SinkError> {
+    summary.connections += 1;
+    outlet.item(&Item::Open(info))
+}
+
+fn gap(
+    connection: &ConnectionInfo,
+    time: Timestamp,
+    direction: Direction,
+    lost: Lost,
+    summary: &mut Summary,
+    outlet: &mut Outlet,
+) -> Result<(), SinkError> {
+    let Lost { offset, length } = lost;
+    let total = &mut summary.bytes[direction as usize].lost;
+    *total = total.saturating_add(length);
+    summary.gaps += 1;
+    outlet.item(&Item::Gap(Gap {
+        time,
+        connection,
+        direction,
+        offset,
+        length,
+    }))
+}

@@ -1,0 +1,287 @@
+//! JSON Lines for programs: one object a line, as docs/json.md describes it.
+//!
+//! Objects are written straight into one buffer: payloads are scanned for what
+//! needs escaping and copied in runs. Also what acts on a terminal is escaped.
+
+mod writer;
+
+use std::io::{self, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::Sink;
+use super::keylog::push_hex;
+use crate::decode::{Head, Start};
+use crate::event::{Address, Process, SecretEvent, Socket, Timestamp};
+use crate::item::{Block, Closed, ConnectionInfo, Gap, Item};
+use crate::secret::SecretSet;
+use crate::summary::{Bytes, Summary};
+use writer::Object;
+
+/// What is gathered before the writer is called.
+const BUFFER: usize = 64 * 1024;
+
+#[derive(Debug, Clone, Default)]
+pub struct JsonOptions {
+    /// Write secrets too.
+    pub secrets: bool,
+    /// Write so many bytes of each payload at most; `length` stays whole.
+    pub truncate: Option<usize>,
+}
+
+#[derive(Debug)]
+pub struct JsonSink<W> {
+    writer: W,
+    options: JsonOptions,
+    out: Vec<u8>,
+    seen: SecretSet,
+    secrets: u64,
+    duplicate_secrets: u64,
+}
+
+impl<W: Write> JsonSink<W> {
+    pub fn new(writer: W, options: JsonOptions) -> Self {
+        let (out, seen) = (Vec::new(), SecretSet::default());
+        Self {
+            writer,
+            options,
+            out,
+            seen,
+            secrets: 0,
+            duplicate_secrets: 0,
+        }
+    }
+
+    fn open(&mut self, connection: &ConnectionInfo) {
+        let mut object = Object::begin(&mut self.out, "open");
+        push_time(&mut object, connection.opened);
+        object.text("id", &connection.id.to_string());
+        push_process(&mut object, &connection.process);
+        push_socket(&mut object, connection.socket);
+        object.end();
+    }
+
+    fn data(&mut self, block: &Block<'_>) {
+        let mut object = Object::begin(&mut self.out, "data");
+        push_time(&mut object, block.time);
+        object.text("id", &block.connection.id.to_string());
+        push_process(&mut object, block.process);
+        push_socket(&mut object, block.connection.socket);
+        object.text("direction", block.direction.name());
+        object.number("offset", block.offset);
+        object.number("length", block.payload.len() as u64);
+        object.text("name", block.kind.name());
+        object.number("type", u64::from(block.kind.number()));
+        object.flag("begins", block.begins);
+        object.flag("ends", block.ends);
+        if let Some(head) = block.head {
+            push_head(&mut object, head);
+        }
+        let limit = self
+            .options
+            .truncate
+            .unwrap_or(usize::MAX)
+            .min(block.payload.len());
+        if limit < block.payload.len() {
+            object.flag("truncated", true);
+        }
+        push_payload(&mut object, &block.payload[..limit]);
+        object.end();
+    }
+
+    fn gap(&mut self, gap: &Gap<'_>) {
+        let mut object = Object::begin(&mut self.out, "gap");
+        push_time(&mut object, gap.time);
+        object.text("id", &gap.connection.id.to_string());
+        object.number("pid", u64::from(gap.connection.key.pid));
+        object.text("direction", gap.direction.name());
+        object.number("offset", gap.offset);
+        object.number("length", gap.length);
+        object.end();
+    }
+
+    fn close(&mut self, closed: &Closed<'_>) {
+        let mut object = Object::begin(&mut self.out, "close");
+        push_time(&mut object, closed.time);
+        object.text("id", &closed.connection.id.to_string());
+        object.number("pid", u64::from(closed.connection.key.pid));
+        object.text("reason", closed.reason.name());
+        push_bytes(&mut object, closed.bytes);
+        object.end();
+    }
+
+    fn secret(&mut self, event: &SecretEvent) {
+        let SecretEvent {
+            label,
+            client_random,
+            secret,
+            ..
+        } = event;
+        if !self.options.secrets {
+            return;
+        }
+        if !self
+            .seen
+            .insert(label.as_str(), client_random, secret.expose())
+        {
+            self.duplicate_secrets += 1;
+            return;
+        }
+        self.secrets += 1;
+        let mut object = Object::begin(&mut self.out, "secret");
+        push_time(&mut object, event.time);
+        push_process(&mut object, &event.process);
+        push_socket(&mut object, event.socket);
+        object.text("label", label.as_str());
+        object.with("client_random", |out| push_quoted_hex(out, client_random));
+        object.with("secret", |out| push_quoted_hex(out, secret.expose()));
+        object.end();
+    }
+
+    fn summary(&mut self, summary: &Summary) {
+        let mut object = Object::begin(&mut self.out, "summary");
+        object.number("connections", summary.connections);
+        push_bytes(&mut object, summary.bytes);
+        object.number("gaps", summary.gaps);
+        object.number("duplicate_events", summary.duplicate_events);
+        object.number("duplicate_bytes", summary.duplicate_bytes);
+        object.number("evicted_connections", summary.evicted_connections);
+        object.number("secrets_written", summary.secrets_written);
+        object.number("duplicate_secrets", summary.duplicate_secrets);
+        object.with("counters", |out| {
+            let mut counters = Object::nested(out);
+            for (name, value) in &summary.counters.0 {
+                counters.number(name, *value);
+            }
+            counters.close();
+        });
+        object.end();
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
+        let written = self.writer.write_all(&self.out);
+        self.out.clear();
+        written
+    }
+}
+
+impl<W: Write> Sink for JsonSink<W> {
+    fn name(&self) -> &'static str {
+        "json"
+    }
+
+    fn item(&mut self, item: &Item<'_>) -> io::Result<()> {
+        match item {
+            Item::Open(connection) => self.open(connection),
+            Item::Data(block) => self.data(block),
+            Item::Gap(gap) => self.gap(gap),
+            Item::Secret(event) => self.secret(event),
+            Item::Close(closed) => self.close(closed),
+        }
+        if self.out.len() >= BUFFER {
+            self.drain()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.drain()?;
+        self.writer.flush()
+    }
+
+    fn report(&self, summary: &mut Summary) {
+        summary.secrets_written += self.secrets;
+        summary.duplicate_secrets += self.duplicate_secrets;
+    }
+
+    fn finish(&mut self, summary: &Summary) -> io::Result<()> {
+        self.summary(summary);
+        self.flush()
+    }
+}
+
+fn push_time(object: &mut Object<'_>, time: Timestamp) {
+    object.text("time", &time.to_string());
+}
+
+fn push_process(object: &mut Object<'_>, process: &Process) {
+    object.number("pid", u64::from(process.pid));
+    object.number("tid", u64::from(process.tid));
+    object.number("uid", u64::from(process.uid));
+    object.text("comm", &process.comm.to_string());
+}
+
+/// What is not known is left out.
+fn push_socket(object: &mut Object<'_>, socket: Socket) {
+    if let Some(fd) = socket.fd {
+        object.signed("fd", i64::from(fd));
+    }
+    match socket.address {
+        Address::Unknown => {}
+        Address::Unix => object.text("remote", "unix"),
+        Address::Inet { local, remote } => {
+            object.text("local", &super::canonical(local).to_string());
+            object.text("remote", &super::canonical(remote).to_string());
+        }
+    }
+}
+
+fn push_bytes(object: &mut Object<'_>, bytes: [Bytes; 2]) {
+    for direction in crate::event::Direction::BOTH {
+        let Bytes { captured, lost } = bytes[direction as usize];
+        object.with(direction.name(), |out| {
+            let mut object = Object::nested(out);
+            object.number("captured", captured);
+            object.number("lost", lost);
+            object.close();
+        });
+    }
+}
+
+fn push_head(object: &mut Object<'_>, head: &Head) {
+    object.with("http", |out| {
+        let mut http = Object::nested(out);
+        http.text("version", head.version());
+        match head.start() {
+            Start::Request { method, target } => {
+                http.text("method", method);
+                http.text("target", target);
+                if let Some(host) = head.field("host") {
+                    http.lossy("host", host);
+                }
+            }
+            Start::Response { status, reason } => {
+                http.number("status", u64::from(status));
+                http.text("reason", reason);
+            }
+        }
+        http.close();
+    });
+}
+
+fn push_payload(object: &mut Object<'_>, payload: &[u8]) {
+    match std::str::from_utf8(payload) {
+        Ok(text) => object.text("text", text),
+        Err(_) => object.with("base64", |out| push_base64(out, payload)),
+    }
+}
+
+fn push_base64(out: &mut Vec<u8>, payload: &[u8]) {
+    out.push(b'"');
+    let start = out.len();
+    out.resize(start + payload.len().div_ceil(3) * 4, 0);
+    // The room is exact, so encoding cannot fail; were it to, the string is empty.
+    let written = STANDARD
+        .encode_slice(payload, &mut out[start..])
+        .unwrap_or(0);
+    out.truncate(start + written);
+    out.push(b'"');
+}
+
+fn push_quoted_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    push_hex(out, bytes);
+    out.push(b'"');
+}

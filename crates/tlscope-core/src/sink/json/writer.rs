@@ -1,0 +1,155 @@
+//! Writing JSON objects (RFC 8259) without a tree in between.
+
+use std::io::Write;
+
+use crate::scan;
+
+/// The version of the schema: `v` of every line.
+const SCHEMA: u64 = 1;
+
+/// An object that is being written. Keys are ours and need no escaping.
+#[derive(Debug)]
+pub(super) struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    empty: bool,
+}
+
+impl<'a> Object<'a> {
+    /// A line of its own.
+    pub(super) fn begin(out: &'a mut Vec<u8>, kind: &str) -> Self {
+        let mut object = Self::nested(out);
+        object.number("v", SCHEMA);
+        object.text("kind", kind);
+        object
+    }
+
+    pub(super) fn nested(out: &'a mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, empty: true }
+    }
+
+    pub(super) fn text(&mut self, key: &str, value: &str) {
+        self.key(key);
+        push_string(self.out, value);
+    }
+
+    /// Bytes that are not UTF-8 become U+FFFD.
+    pub(super) fn lossy(&mut self, key: &str, value: &[u8]) {
+        self.text(key, &String::from_utf8_lossy(value));
+    }
+
+    pub(super) fn number(&mut self, key: &str, value: u64) {
+        self.key(key);
+        // Writing to a Vec does not fail.
+        let _ = write!(self.out, "{value}");
+    }
+
+    pub(super) fn signed(&mut self, key: &str, value: i64) {
+        self.key(key);
+        let _ = write!(self.out, "{value}");
+    }
+
+    pub(super) fn flag(&mut self, key: &str, value: bool) {
+        self.key(key);
+        self.out
+            .extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    /// `write` writes the value.
+    pub(super) fn with(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.key(key);
+        write(self.out);
+    }
+
+    pub(super) fn close(self) {
+        self.out.push(b'}');
+    }
+
+    pub(super) fn end(self) {
+        self.out.extend_from_slice(b"}\n");
+    }
+
+    fn key(&mut self, key: &str) {
+        if !self.empty {
+            self.out.push(b',');
+        }
+        self.empty = false;
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+}
+
+fn push_string(out: &mut Vec<u8>, text: &str) {
+    let bytes = text.as_bytes();
+    let suspect = |b: u8| scan::may_control(b) || matches!(b, b'"' | b'\\');
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    let mut from = 0;
+    while let Some(found) = scan::find(&bytes[from..], suspect) {
+        let at = from + found;
+        out.extend_from_slice(&bytes[from..at]);
+        from = at + push_suspect(out, &text[at..]);
+    }
+    out.extend_from_slice(&bytes[from..]);
+    out.push(b'"');
+}
+
+/// Writes the first character, escaped if need be; returns its length in `text`.
+fn push_suspect(out: &mut Vec<u8>, text: &str) -> usize {
+    let Some(character) = text.chars().next() else {
+        return 0;
+    };
+    let short = match character {
+        '"' => b'"',
+        '\\' => b'\\',
+        '\n' => b'n',
+        '\r' => b'r',
+        '\t' => b't',
+        _ => 0,
+    };
+    let length = character.len_utf8();
+    if short != 0 {
+        out.extend_from_slice(&[b'\\', short]);
+    } else if scan::controls(character) {
+        // Every such character is in the Basic Multilingual Plane.
+        let _ = write!(out, "\\u{:04x}", u32::from(character));
+    } else {
+        out.extend_from_slice(&text.as_bytes()[..length]);
+    }
+    length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, written: &str) {
+        let mut out = Vec::new();
+        push_string(&mut out, text);
+        assert_eq!(String::from_utf8(out.clone()).unwrap(), written);
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+    }
+
+    #[test]
+    fn strings_are_escaped() {
+        check("", r#""""#);
+        check("plain \u{e9}\u{20ac}", "\"plain \u{e9}\u{20ac}\"");
+        check("a\"b\\c\r\n\td", r#""a\"b\\c\r\n\td""#);
+        check(
+            "\0\u{1b}\u{7f}\u{9b}\u{202e}\u{61c}\u{a0}",
+            concat!(r#""\u0000\u001b\u007f\u009b\u202e\u061c"#, "\u{a0}\""),
+        );
+    }
+
+    #[test]
+    fn every_character_survives() {
+        let all: String = (0..=u32::from(char::MAX))
+            .filter_map(char::from_u32)
+            .collect();
+        let mut out = Vec::new();
+        push_string(&mut out, &all);
+        assert!(serde_json::from_slice::<String>(&out).unwrap() == all);
+    }
+}

@@ -1,0 +1,234 @@
+//! Text for people: a header line, the payload, a blank line.
+//!
+//! A block is a call of plain data or a message, cut at 256 KiB and at each
+//! tick (`pipeline::block`), so a long body is a few blocks, shown as it comes.
+//! Nothing but `raw` lets a byte through that acts on a terminal: what is not
+//! printable text is escaped (`\x1b`, `\u{202e}`), and payload that is mostly
+//! not text is dumped in hex. A carriage return shows only if no newline follows.
+
+mod escape;
+mod hexdump;
+
+use std::io::{self, Write};
+
+use super::Sink;
+use crate::event::{Address, Direction, Process, Socket};
+use crate::item::{Block, Gap, Item};
+use crate::summary::Summary;
+use escape::Shown;
+
+/// What is gathered before the writer is called.
+const BUFFER: usize = 64 * 1024;
+
+#[derive(Debug, Clone, Default)]
+pub struct TextOptions {
+    /// Dump every payload in hex.
+    pub hex: bool,
+    /// Write payloads untouched. Wins over `hex`.
+    pub raw: bool,
+    /// Show so many bytes of each block at most.
+    pub truncate: Option<usize>,
+    pub color: bool,
+}
+
+#[derive(Debug)]
+pub struct TextSink<W> {
+    writer: W,
+    options: TextOptions,
+    out: Vec<u8>,
+}
+
+impl<W: Write> TextSink<W> {
+    pub fn new(writer: W, options: TextOptions) -> Self {
+        Self {
+            writer,
+            options,
+            out: Vec::new(),
+        }
+    }
+
+    fn block(&mut self, block: &Block<'_>) -> io::Result<()> {
+        let color = color_of(block.direction);
+        self.colored(color, |out| {
+            out.extend_from_slice(b"UUID:");
+            push_identity(out, block.process, block.connection.socket, block.direction);
+            let (kind, length) = (block.kind, block.payload.len());
+            write!(
+                out,
+                ", Name:{}, Type:{}, Length:{length}",
+                kind.name(),
+                kind.number()
+            )
+        })?;
+        self.out.push(b'\n');
+        self.payload(block)?;
+        self.end_line()
+    }
+
+    fn payload(&mut self, block: &Block<'_>) -> io::Result<()> {
+        let as_bytes = self.options.raw || self.options.hex;
+        let whole = block.view.filter(|_| !as_bytes).unwrap_or(block.payload);
+        let shown = self
+            .options
+            .truncate
+            .map_or(whole.len(), |limit| boundary(whole, limit));
+        let bytes = &whole[..shown];
+        if self.options.raw {
+            self.write(bytes)?;
+        } else if self.options.hex {
+            hexdump::push(&mut self.out, bytes, block.offset);
+        } else {
+            match escape::show(&mut self.out, bytes) {
+                Shown::Clean => self.write(bytes)?,
+                Shown::Escaped => {}
+                Shown::Binary => hexdump::push(&mut self.out, bytes, block.offset),
+            }
+        }
+        self.new_line(bytes);
+        let rest = whole.len() - shown;
+        if rest > 0 {
+            self.mark(format_args!("-- {rest} more bytes not shown --"))?;
+        }
+        Ok(())
+    }
+
+    /// A header of its own would be mistaken for a message, so a gap is a mark.
+    fn gap(&mut self, gap: &Gap<'_>) -> io::Result<()> {
+        let Gap {
+            direction,
+            offset,
+            length,
+            connection,
+            ..
+        } = *gap;
+        let mut identity = Vec::new();
+        push_identity(
+            &mut identity,
+            &connection.process,
+            connection.socket,
+            direction,
+        );
+        let identity = String::from_utf8_lossy(&identity);
+        let direction = direction.name();
+        self.mark(format_args!(
+            "-- {length} bytes lost ({direction}, offset {offset}) -- UUID:{identity}"
+        ))?;
+        self.end_line()
+    }
+
+    fn mark(&mut self, mark: std::fmt::Arguments<'_>) -> io::Result<()> {
+        self.colored(RED, |out| out.write_fmt(mark))?;
+        self.out.push(b'\n');
+        Ok(())
+    }
+
+    fn colored(
+        &mut self,
+        color: &[u8],
+        write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if !self.options.color {
+            return write(&mut self.out);
+        }
+        self.out.extend_from_slice(color);
+        write(&mut self.out)?;
+        self.out.extend_from_slice(RESET);
+        Ok(())
+    }
+
+    /// Behind payload that did not end its line itself.
+    fn new_line(&mut self, payload: &[u8]) {
+        let last = if self.out.is_empty() {
+            payload.last()
+        } else {
+            self.out.last()
+        };
+        if last.is_some_and(|&last| last != b'\n') {
+            self.out.push(b'\n');
+        }
+    }
+
+    fn end_line(&mut self) -> io::Result<()> {
+        self.out.push(b'\n');
+        if self.out.len() >= BUFFER {
+            self.drain()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What is as large as the buffer goes past it.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() < BUFFER / 4 {
+            self.out.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.drain()?;
+        self.writer.write_all(bytes)
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
+        let written = self.writer.write_all(&self.out);
+        self.out.clear();
+        written
+    }
+}
+
+impl<W: Write> Sink for TextSink<W> {
+    fn name(&self) -> &'static str {
+        "text"
+    }
+
+    fn item(&mut self, item: &Item<'_>) -> io::Result<()> {
+        match item {
+            Item::Data(block) => self.block(block),
+            Item::Gap(gap) => self.gap(gap),
+            Item::Open(_) | Item::Secret(_) | Item::Close(_) => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.drain()?;
+        self.writer.flush()
+    }
+
+    fn finish(&mut self, _summary: &Summary) -> io::Result<()> {
+        self.flush()
+    }
+}
+
+/// At most `limit`, and not inside a UTF-8 character.
+fn boundary(bytes: &[u8], limit: usize) -> usize {
+    let inside = |&at: &usize| bytes.get(at).is_some_and(|b| (0x80..0xc0).contains(b));
+    let limit = limit.min(bytes.len());
+    (limit.saturating_sub(3)..=limit)
+        .rev()
+        .find(|at| !inside(at))
+        .unwrap_or(limit)
+}
+
+const RESET: &[u8] = b"\x1b[0m";
+const RED: &[u8] = b"\x1b[31m";
+
+fn color_of(direction: Direction) -> &'static [u8] {
+    match direction {
+        Direction::Sent => b"\x1b[36m",
+        Direction::Received => b"\x1b[32m",
+    }
+}
+
+/// `<pid>_<tid>_<comm>_<fd>_<direction>_<tuple>`
+fn push_identity(out: &mut Vec<u8>, process: &Process, socket: Socket, direction: Direction) {
+    use std::fmt::Write;
+    let Process { pid, tid, comm, .. } = process;
+    let fd = socket.fd.unwrap_or(-1);
+    let mut text = String::with_capacity(96);
+    // Writing to a String does not fail.
+    let _ = write!(text, "{pid}_{tid}_{comm}_{fd}_{}_", direction as u8);
+    let _ = match socket.address {
+        Address::Unknown => text.write_str("unknown"),
+        Address::Unix => text.write_str("unix"),
+        Address::Inet { remote, .. } => write!(text, "{}", super::canonical(remote)),
+    };
+    out.extend_from_slice(text.as_bytes());
+}

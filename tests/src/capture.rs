@@ -1,0 +1,189 @@
+//! tlscope itself as a guard: started, ready, stopped, collected.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::keylog::KeyLog;
+use crate::program::{Finished, Program};
+use crate::records::Records;
+use crate::scene::Scene;
+use crate::text::Blocks;
+
+/// The program under test. Without it there is nothing to test, so that fails.
+pub fn binary() -> PathBuf {
+    if let Some(path) = env::var_os("TLSCOPE_BIN") {
+        let path = PathBuf::from(path);
+        assert!(
+            path.is_file(),
+            "TLSCOPE_BIN={}: no such file",
+            path.display()
+        );
+        return path;
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace");
+    let built = ["checked", "release", "debug"]
+        .map(|profile| workspace.join("target").join(profile).join("tlscope"));
+    let time = |path: &PathBuf| path.metadata().and_then(|m| m.modified()).ok();
+    match built
+        .into_iter()
+        .filter(|path| path.is_file())
+        .max_by_key(time)
+    {
+        Some(newest) => newest,
+        None => panic!("tlscope is not built: `make build`, or set TLSCOPE_BIN"),
+    }
+}
+
+/// A command line of tlscope.
+#[derive(Debug)]
+pub struct Tlscope {
+    command: Command,
+}
+
+impl Tlscope {
+    /// `tlscope COMMAND`.
+    pub fn new(command: &str) -> Self {
+        let mut tlscope = Command::new(binary());
+        tlscope.arg(command);
+        Self { command: tlscope }
+    }
+
+    /// `tlscope tls`, as records.
+    pub fn json() -> Self {
+        Self::new("tls").arg("--json")
+    }
+
+    /// `tlscope tls`, as a person sees it.
+    pub fn text() -> Self {
+        Self::new("tls")
+    }
+
+    /// `tlscope tls -m keylog`, to stdout.
+    pub fn keylog() -> Self {
+        Self::new("tls").arg("-m").arg("keylog").arg("-k").arg("-")
+    }
+
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// `--name value`.
+    #[must_use]
+    pub fn with(self, name: &str, value: impl Display) -> Self {
+        self.arg(format!("--{name}")).arg(value.to_string())
+    }
+
+    #[must_use]
+    pub fn pid(self, pid: u32) -> Self {
+        self.with("pid", pid)
+    }
+
+    /// The same in another program's hands: `setpriv ... tlscope ...`.
+    #[must_use]
+    pub fn under(self, mut wrapper: Command) -> Self {
+        wrapper
+            .arg(self.command.get_program())
+            .args(self.command.get_args());
+        Self { command: wrapper }
+    }
+
+    /// Runs to its end, for what is not a capture.
+    #[track_caller]
+    pub fn run(self, scene: &Scene) -> Finished {
+        Program::start(scene, "tlscope", self.command).finish()
+    }
+
+    /// Starts a capture and waits until every probe is attached.
+    #[track_caller]
+    pub fn start(self, scene: &Scene) -> Capture {
+        let stdout = scene.fresh("tlscope.stdout");
+        let out = std::fs::File::create(&stdout).expect("stdout file");
+        self.start_to(scene, stdout, out.into())
+    }
+
+    /// As `start`, with a stdout of another kind.
+    #[track_caller]
+    pub fn start_to(mut self, scene: &Scene, stdout: PathBuf, out: Stdio) -> Capture {
+        let ready = scene.fresh("ready");
+        self.command.arg("--ready-file").arg(&ready);
+        let mut program = Program::start_to(scene, "tlscope", self.command, stdout, out);
+        program.until("tlscope to be ready", |_| ready.exists().then_some(()));
+        Capture { program }
+    }
+}
+
+/// A running capture.
+#[derive(Debug)]
+pub struct Capture {
+    program: Program,
+}
+
+impl Capture {
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
+    /// Ctrl-C, then all that was captured. It must end well.
+    #[track_caller]
+    pub fn stop(self) -> Captured {
+        self.stop_by(Signal::INT).success()
+    }
+
+    #[track_caller]
+    pub fn stop_by(self, signal: Signal) -> Captured {
+        self.program.signal(signal);
+        self.end()
+    }
+
+    /// Waits for an end that comes by itself.
+    #[track_caller]
+    pub fn end(self) -> Captured {
+        Captured {
+            finished: self.program.finish(),
+        }
+    }
+
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.program
+    }
+}
+
+/// A capture that has ended.
+#[derive(Debug)]
+pub struct Captured {
+    pub finished: Finished,
+}
+
+impl Captured {
+    #[track_caller]
+    #[must_use]
+    pub fn success(self) -> Self {
+        Self {
+            finished: self.finished.success(),
+        }
+    }
+
+    #[track_caller]
+    pub fn records(&self) -> Records {
+        Records::parse(&self.finished.stdout)
+    }
+
+    #[track_caller]
+    pub fn keylog(&self) -> KeyLog {
+        KeyLog::parse(&self.finished.text())
+    }
+
+    #[track_caller]
+    pub fn blocks(&self) -> Blocks {
+        Blocks::parse(&self.finished.stdout)
+    }
+}

@@ -1,0 +1,284 @@
+//! `fixtures/peer.c`: a TLS client and server on any libssl, which log what they did.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+use crate::certificates::certificates;
+use crate::digest::Digest;
+use crate::program::{Finished, Program, must, tool};
+use crate::scene::{Scene, artifacts, fixture};
+use crate::{SYSTEM_LIBSSL, wait};
+
+/// The command line of a peer.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    library: PathBuf,
+    arguments: Vec<String>,
+    identity: Option<u32>,
+    /// Paths of the key logs that client and server write.
+    pub client_keylog: Option<PathBuf>,
+    pub server_keylog: Option<PathBuf>,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self::on(Path::new(SYSTEM_LIBSSL))
+    }
+}
+
+impl Peer {
+    /// A client and a server, in one process, on this library.
+    pub fn on(library: &Path) -> Self {
+        let pair = &certificates().ecdsa;
+        Self {
+            library: library.to_owned(),
+            arguments: Vec::new(),
+            identity: None,
+            client_keylog: None,
+            server_keylog: None,
+        }
+        .with("cert", pair.cert.display())
+        .with("key", pair.key.display())
+    }
+
+    /// `--name value`.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Display) -> Self {
+        self.arguments
+            .extend([format!("--{name}"), value.to_string()]);
+        self
+    }
+
+    /// `--name`.
+    #[must_use]
+    pub fn set(mut self, name: &str) -> Self {
+        self.arguments.push(format!("--{name}"));
+        self
+    }
+
+    /// Bytes that the client sends, and that the server answers with.
+    #[must_use]
+    pub fn sizes(self, up: usize, down: usize) -> Self {
+        self.with("up", up).with("down", down)
+    }
+
+    #[must_use]
+    pub fn keylogs(mut self, scene: &Scene) -> Self {
+        let client = scene.fresh("peer-client.keylog");
+        let server = scene.fresh("peer-server.keylog");
+        self = self
+            .with("client-keylog", client.display())
+            .with("server-keylog", server.display());
+        self.client_keylog = Some(client);
+        self.server_keylog = Some(server);
+        self
+    }
+
+    /// Runs under another uid.
+    #[must_use]
+    pub fn as_user(mut self, uid: u32) -> Self {
+        self.identity = Some(uid);
+        self
+    }
+
+    /// Runs from start to end.
+    #[track_caller]
+    pub fn run(&self, scene: &Scene) -> Talk {
+        self.start(scene).finish()
+    }
+
+    /// Starts, and waits until the library is loaded and the server listens. With
+    /// `set("wait")` the client begins when it is told to.
+    #[track_caller]
+    pub fn start(&self, scene: &Scene) -> RunningPeer {
+        let mut command = self.command();
+        command
+            .args(&self.arguments)
+            .arg(&self.library)
+            .stdin(Stdio::piped());
+        let mut program = Program::start(scene, "peer", command);
+        let ready = program.until("the peer to be ready", |p| {
+            let out = p.stdout_so_far();
+            let line = out.split_inclusive(|&b| b == b'\n').next()?;
+            line.ends_with(b"\n")
+                .then(|| serde_json::from_slice::<Ready>(line).expect("ready"))
+        });
+        RunningPeer {
+            program,
+            port: ready.port,
+            pid: ready.pid,
+        }
+    }
+
+    fn command(&self) -> Command {
+        let Some(uid) = self.identity else {
+            return Command::new(compiled());
+        };
+        let mut command = tool("setpriv", "util-linux");
+        command.args([
+            format!("--reuid={uid}"),
+            format!("--regid={uid}"),
+            "--clear-groups".into(),
+        ]);
+        command.arg(compiled());
+        command
+    }
+}
+
+#[derive(Debug)]
+pub struct RunningPeer {
+    program: Program,
+    pub port: u16,
+    pub pid: u32,
+}
+
+impl RunningPeer {
+    /// Lets a peer that waits go on.
+    pub fn go(&mut self) {
+        self.program.say(b"\n");
+    }
+
+    /// Waits until this many sides of connections have ended.
+    #[track_caller]
+    pub fn until_ended(&mut self, sides: usize) {
+        self.program.until("connections to end", |p| {
+            (lines(&p.stdout_so_far()) > sides).then_some(())
+        });
+    }
+
+    #[track_caller]
+    pub fn finish(self) -> Talk {
+        Talk::read(&self.program.finish().success())
+    }
+}
+
+#[derive(Deserialize)]
+struct Ready {
+    port: u16,
+    pid: u32,
+}
+
+/// What both sides of all connections logged.
+#[derive(Debug)]
+pub struct Talk {
+    pub pid: u32,
+    pub sides: Vec<Side>,
+}
+
+/// One side of one connection.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Side {
+    pub side: String,
+    pub connection: u32,
+    pub pid: u32,
+    pub tid: u32,
+    pub fd: i32,
+    pub local: String,
+    pub remote: String,
+    sent: u64,
+    sent_sha256: String,
+    received: u64,
+    received_sha256: String,
+    pub version: String,
+    pub cipher: String,
+    pub reused: bool,
+    pub early_accepted: bool,
+    pub write_calls: u64,
+    pub retried: u64,
+}
+
+impl Side {
+    pub fn sent(&self) -> Digest {
+        Digest {
+            length: self.sent,
+            sha256: self.sent_sha256.clone(),
+        }
+    }
+
+    pub fn received(&self) -> Digest {
+        Digest {
+            length: self.received,
+            sha256: self.received_sha256.clone(),
+        }
+    }
+}
+
+impl Talk {
+    fn read(finished: &Finished) -> Self {
+        let text = finished.text();
+        let lines = text.lines().skip(1);
+        let sides: Vec<Side> = lines
+            .map(|l| serde_json::from_str(l).expect("a peer's report"))
+            .collect();
+        assert!(!sides.is_empty(), "the peer held no connection");
+        Self {
+            pid: finished.pid,
+            sides,
+        }
+    }
+
+    pub fn of(&self, side: &str) -> impl Iterator<Item = &Side> {
+        self.sides.iter().filter(move |s| s.side == side)
+    }
+
+    /// The sides by what identifies them to tlscope: fd and remote address.
+    pub fn by_address(&self) -> BTreeMap<(String, String), Vec<&Side>> {
+        let mut map: BTreeMap<_, Vec<&Side>> = BTreeMap::new();
+        for side in &self.sides {
+            map.entry((side.local.clone(), side.remote.clone()))
+                .or_default()
+                .push(side);
+        }
+        map
+    }
+
+    /// Bytes that all sides sent and received.
+    pub fn bytes(&self) -> u64 {
+        self.sides.iter().map(|s| s.sent + s.received).sum()
+    }
+}
+
+/// The compiled fixture; compiled anew when its source changed.
+fn compiled() -> &'static Path {
+    static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        let program = artifacts().join("peer");
+        let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+        let sources = [fixture("peer.c"), fixture("sha256.h")];
+        let newest = sources.iter().filter_map(|s| time(s)).max();
+        if time(&program) < newest {
+            let fresh = artifacts().join(format!("peer-{}", std::process::id()));
+            let mut gcc = tool("gcc", "gcc libc6-dev");
+            gcc.args([
+                "-O2",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-Wno-sign-compare",
+                "-o",
+            ]);
+            must(gcc.arg(&fresh).arg(&sources[0]).args(["-ldl", "-lpthread"]));
+            fs::rename(&fresh, &program).expect("put the fixture in place");
+        }
+        program
+    })
+}
+
+fn lines(text: &[u8]) -> usize {
+    text.split(|&b| b == b'\n').count() - 1
+}
+
+/// Waits until a file has at least this many lines.
+#[track_caller]
+pub fn until_lines(path: &Path, lines: usize) {
+    wait::until(&format!("{lines} lines in {}", path.display()), || {
+        let content = fs::read(path).unwrap_or_default();
+        (self::lines(&content) >= lines).then_some(())
+    });
+}

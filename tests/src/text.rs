@@ -1,0 +1,103 @@
+//! The default output: header lines and what stands under them.
+
+/// `UUID:<pid>_<tid>_<comm>_<fd>_<direction>_<tuple>, Name:..., Type:..., Length:...`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    pub pid: u32,
+    pub tid: u32,
+    pub comm: String,
+    pub fd: i32,
+    /// 1 is sent, 0 is received.
+    pub direction: u32,
+    pub tuple: String,
+    pub name: String,
+    pub number: u32,
+    pub length: u64,
+    /// All up to the next header, without the blank line at its end.
+    pub body: String,
+}
+
+#[derive(Debug)]
+pub struct Blocks(pub Vec<Block>);
+
+impl Blocks {
+    #[track_caller]
+    pub fn parse(output: &[u8]) -> Self {
+        let text = std::str::from_utf8(output).expect("text output is UTF-8");
+        let mut blocks: Vec<Block> = Vec::new();
+        for line in text.split_inclusive('\n') {
+            if let Some(block) = header(line.trim_end_matches('\n')) {
+                blocks.push(block);
+            } else {
+                let block = blocks
+                    .last_mut()
+                    .expect("the output begins with a header line");
+                block.body.push_str(line);
+            }
+        }
+        for block in &mut blocks {
+            let body = block
+                .body
+                .strip_suffix('\n')
+                .expect("a blank line ends a block");
+            block.body = body.to_owned();
+        }
+        Self(blocks)
+    }
+
+    pub fn of(&self, pid: u32) -> Vec<&Block> {
+        self.0.iter().filter(|b| b.pid == pid).collect()
+    }
+
+    /// The blocks of one direction of a process.
+    pub fn direction(&self, pid: u32, direction: u32) -> Vec<&Block> {
+        self.0
+            .iter()
+            .filter(|b| b.pid == pid && b.direction == direction)
+            .collect()
+    }
+}
+
+fn header(line: &str) -> Option<Block> {
+    let (identity, rest) = line.strip_prefix("UUID:")?.split_once(", Name:")?;
+    let (name, rest) = rest.split_once(", Type:")?;
+    let (number, length) = rest.split_once(", Length:")?;
+    // The comm may hold underscores; neither end does.
+    let (pid, rest) = identity.split_once('_')?;
+    let (tid, rest) = rest.split_once('_')?;
+    let mut last = rest.rsplitn(4, '_');
+    let (tuple, direction, fd) = (last.next()?, last.next()?, last.next()?);
+    let comm = last.next()?;
+    Some(Block {
+        pid: pid.parse().ok()?,
+        tid: tid.parse().ok()?,
+        comm: comm.to_owned(),
+        fd: fd.parse().ok()?,
+        direction: direction.parse().ok()?,
+        tuple: tuple.to_owned(),
+        name: name.to_owned(),
+        number: number.parse().ok()?,
+        length: length.parse().ok()?,
+        body: String::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str =
+        "UUID:7_8_my_prog_5_1_[::1]:443, Name:HTTPRequest, Type:1, Length:4\nGET \n\n";
+
+    #[test]
+    fn a_comm_with_underscores_is_read_whole() {
+        let blocks = Blocks::parse(HEADER.repeat(2).as_bytes()).0;
+        assert_eq!(blocks.len(), 2);
+        assert_eq!((blocks[0].pid, blocks[0].tid, blocks[0].fd), (7, 8, 5));
+        assert_eq!(
+            (&*blocks[0].comm, &*blocks[0].tuple),
+            ("my_prog", "[::1]:443")
+        );
+        assert_eq!(blocks[0].body, "GET \n");
+    }
+}
