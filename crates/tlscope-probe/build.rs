@@ -12,9 +12,15 @@ struct Object {
 
 const OBJECTS: [Object; 2] = [
     // v3: 32-bit ALU and jumps, understood since 5.1; every core kernel has them.
-    Object { name: "core", flags: &["-DTLSCOPE_CORE", "-mcpu=v3"] },
+    Object {
+        name: "core",
+        flags: &["-DTLSCOPE_CORE", "-mcpu=v3"],
+    },
     // v1: what the verifier of 4.18 takes.
-    Object { name: "noncore", flags: &["-mcpu=v1"] },
+    Object {
+        name: "noncore",
+        flags: &["-mcpu=v1"],
+    },
 ];
 
 fn main() {
@@ -30,7 +36,9 @@ fn main() {
 /// Newest first: clang 15 is the oldest that compiles the programs.
 fn find_clang() -> String {
     let named = env::var("CLANG").ok();
-    let known = ["clang-19", "clang", "clang-18", "clang-17", "clang-16", "clang-15"];
+    let known = [
+        "clang-19", "clang", "clang-18", "clang-17", "clang-16", "clang-15",
+    ];
     named
         .into_iter()
         .chain(known.map(String::from))
@@ -51,7 +59,13 @@ fn compile(clang: &str, object: &Object, out: &Path) {
     let multiarch = format!("/usr/include/{}", host.replace("-unknown", ""));
     let status = Command::new(clang)
         .args(["-g", "-O2", "-target", "bpf", "-std=gnu11"])
-        .args(["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-sign-compare"])
+        .args([
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-Wno-unused-parameter",
+            "-Wno-sign-compare",
+        ])
         .arg(format!("-D__TARGET_ARCH_{arch}"))
         .args(object.flags)
         .args(["-I", &libbpf, "-I", "bpf", "-idirafter", &multiarch])
@@ -59,5 +73,9 @@ fn compile(clang: &str, object: &Object, out: &Path) {
         .arg(out.join(format!("{}.bpf.o", object.name)))
         .status()
         .expect("clang can be run");
-    assert!(status.success(), "{clang} could not compile the {} object", object.name);
+    assert!(
+        status.success(),
+        "{clang} could not compile the {} object",
+        object.name
+    );
 }

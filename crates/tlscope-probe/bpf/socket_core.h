@@ -59,8 +59,8 @@ static __always_inline void address_read(struct socket_address *to, struct sock 
 	to->local_port = BPF_CORE_READ(from, skc_num);
 	to->remote_port = __builtin_bswap16(port);
 	if (to->family == AF_INET) {
-		BPF_CORE_READ_INTO(to->local, from, skc_rcv_saddr);
-		BPF_CORE_READ_INTO(to->remote, from, skc_daddr);
+		BPF_CORE_READ_INTO((__u32 *)to->local, from, skc_rcv_saddr);
+		BPF_CORE_READ_INTO((__u32 *)to->remote, from, skc_daddr);
 	} else {
 		BPF_CORE_READ_INTO(&to->local, from, skc_v6_rcv_saddr);
 		BPF_CORE_READ_INTO(&to->remote, from, skc_v6_daddr);

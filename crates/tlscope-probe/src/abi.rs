@@ -22,14 +22,38 @@ const RECORD_CLOSE: u32 = 3;
 
 /// Names of `enum counter`, in its order, and what each counts for the user.
 pub const COUNTERS: [Counter; 8] = [
-    Counter { name: "records lost: buffer full", unit: Unit::Records },
-    Counter { name: "plaintext lost: buffer full", unit: Unit::Bytes },
-    Counter { name: "plaintext lost: memory not readable", unit: Unit::Bytes },
-    Counter { name: "plaintext lost: call too long for this kernel", unit: Unit::Bytes },
-    Counter { name: "returns without a known call", unit: Unit::Calls },
-    Counter { name: "calls nested too deep", unit: Unit::Calls },
-    Counter { name: "secrets not readable", unit: Unit::Records },
-    Counter { name: "secrets lost: buffer full", unit: Unit::Records },
+    Counter {
+        name: "records lost: buffer full",
+        unit: Unit::Records,
+    },
+    Counter {
+        name: "plaintext lost: buffer full",
+        unit: Unit::Bytes,
+    },
+    Counter {
+        name: "plaintext lost: memory not readable",
+        unit: Unit::Bytes,
+    },
+    Counter {
+        name: "plaintext lost: call too long for this kernel",
+        unit: Unit::Bytes,
+    },
+    Counter {
+        name: "returns without a known call",
+        unit: Unit::Calls,
+    },
+    Counter {
+        name: "calls nested too deep",
+        unit: Unit::Calls,
+    },
+    Counter {
+        name: "secrets not readable",
+        unit: Unit::Records,
+    },
+    Counter {
+        name: "secrets lost: buffer full",
+        unit: Unit::Records,
+    },
 ];
 
 /// One row of the `counters` map.
@@ -141,10 +165,19 @@ impl SecretRecord {
         ("header", std::mem::offset_of!(SecretRecord, header)),
         ("connection", std::mem::offset_of!(SecretRecord, connection)),
         ("socket", std::mem::offset_of!(SecretRecord, socket)),
-        ("label_length", std::mem::offset_of!(SecretRecord, label_length)),
-        ("secret_length", std::mem::offset_of!(SecretRecord, secret_length)),
+        (
+            "label_length",
+            std::mem::offset_of!(SecretRecord, label_length),
+        ),
+        (
+            "secret_length",
+            std::mem::offset_of!(SecretRecord, secret_length),
+        ),
         ("label", std::mem::offset_of!(SecretRecord, label)),
-        ("client_random", std::mem::offset_of!(SecretRecord, client_random)),
+        (
+            "client_random",
+            std::mem::offset_of!(SecretRecord, client_random),
+        ),
         ("secret", std::mem::offset_of!(SecretRecord, secret)),
     ];
 

@@ -17,7 +17,11 @@ pub struct Needs {
 
 impl Needs {
     pub fn role(self, role: Role) -> bool {
-        if role.is_secret() { self.secrets } else { self.data }
+        if role.is_secret() {
+            self.secrets
+        } else {
+            self.data
+        }
     }
 
     /// Whether the plan can serve any of it.
@@ -87,15 +91,24 @@ fn attach_point(
                 ..Default::default()
             };
             let pid = attachment.pid.map_or(-1, |pid| pid as i32);
-            Ok(vec![program.attach_uprobe_multi_with_opts(pid, path, "", opts)?])
+            Ok(vec![
+                program.attach_uprobe_multi_with_opts(pid, path, "", opts)?,
+            ])
         }
         // A perf event's pid is one thread, so the filter stays with the program.
         AttachMode::SingleCookie | AttachMode::Single => offsets
             .iter()
             .map(|offset| {
-                let cookie =
-                    if attachment.mode.has_cookie() { attachment.cookie } else { 0 };
-                let opts = UprobeOpts { retprobe, cookie, ..Default::default() };
+                let cookie = if attachment.mode.has_cookie() {
+                    attachment.cookie
+                } else {
+                    0
+                };
+                let opts = UprobeOpts {
+                    retprobe,
+                    cookie,
+                    ..Default::default()
+                };
                 program.attach_uprobe_with_opts(-1, path, *offset, opts)
             })
             .collect(),

@@ -9,7 +9,9 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use libbpf_rs::{MapCore, MapHandle, Object, PerfBuffer, PerfBufferBuilder, RingBuffer, RingBufferBuilder};
+use libbpf_rs::{
+    MapCore, MapHandle, Object, PerfBuffer, PerfBufferBuilder, RingBuffer, RingBufferBuilder,
+};
 
 use crate::abi::Record;
 
@@ -50,7 +52,9 @@ impl<'h> EventSource<'h> {
         let source = match object.maps().find(|map| map.name() == "perf") {
             Some(map) => Source::Perf(PerfSource::new(&map, shard_bytes, handler)?),
             None => {
-                let shards = rings.iter().map(|ring| ring_shard(ring, Rc::clone(&handler)));
+                let shards = rings
+                    .iter()
+                    .map(|ring| ring_shard(ring, Rc::clone(&handler)));
                 Source::Rings(shards.collect::<libbpf_rs::Result<_>>()?)
             }
         };
@@ -62,7 +66,10 @@ impl<'h> EventSource<'h> {
     pub fn poll(&mut self, timeout: Duration) {
         match &mut self.0 {
             Source::Rings(rings) => {
-                wait(&rings.iter().map(RingBuffer::epoll_fd).collect::<Vec<_>>(), timeout);
+                wait(
+                    &rings.iter().map(RingBuffer::epoll_fd).collect::<Vec<_>>(),
+                    timeout,
+                );
                 drain(rings);
             }
             Source::Perf(perf) => {
@@ -117,12 +124,24 @@ fn drain(rings: &[RingBuffer<'_>]) -> bool {
 }
 
 fn wait(fds: &[i32], timeout: Duration) {
-    let mut polled: Vec<libc::pollfd> =
-        fds.iter().map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 }).collect();
+    let mut polled: Vec<libc::pollfd> = fds
+        .iter()
+        .map(|fd| libc::pollfd {
+            fd: *fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
     let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the array is valid for its length. Errors (EINTR) end the wait, as
     // does a time-out: the drain that follows looks into every buffer anyway.
-    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, milliseconds) };
+    unsafe {
+        libc::poll(
+            polled.as_mut_ptr(),
+            polled.len() as libc::nfds_t,
+            milliseconds,
+        )
+    };
 }
 
 /// Perf buffers are per CPU: records are held back and sorted by time.
@@ -138,11 +157,7 @@ struct Held {
 }
 
 impl<'h> PerfSource<'h> {
-    fn new(
-        map: &impl MapCore,
-        bytes: u32,
-        handler: SharedHandler<'h>,
-    ) -> libbpf_rs::Result<Self> {
+    fn new(map: &impl MapCore, bytes: u32, handler: SharedHandler<'h>) -> libbpf_rs::Result<Self> {
         const PAGE: usize = 4096;
         let held = Rc::new(RefCell::new(Vec::new()));
         let into = Rc::clone(&held);
@@ -150,12 +165,19 @@ impl<'h> PerfSource<'h> {
             .pages((bytes as usize / PAGE).max(1))
             .sample_cb(move |_cpu, bytes: &[u8]| {
                 if let Some(record) = Record::parse(bytes) {
-                    let held = Held { time_ns: record.time_ns(), bytes: bytes.into() };
+                    let held = Held {
+                        time_ns: record.time_ns(),
+                        bytes: bytes.into(),
+                    };
                     into.borrow_mut().push(held);
                 }
             })
             .build()?;
-        Ok(Self { buffer, held, handler })
+        Ok(Self {
+            buffer,
+            held,
+            handler,
+        })
     }
 
     /// A call that ended before `horizon` wrote its records before the drain
@@ -176,7 +198,10 @@ impl<'h> PerfSource<'h> {
 
 /// The clock of `bpf_ktime_get_ns`.
 pub fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `now` is a valid timespec; CLOCK_MONOTONIC always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64

@@ -103,9 +103,7 @@ fn has_map_type(map_type: sys::bpf_map_type) -> bool {
 
 fn has_helper(helper: sys::bpf_func_id) -> bool {
     // SAFETY: as above.
-    unsafe {
-        sys::libbpf_probe_bpf_helper(sys::BPF_PROG_TYPE_KPROBE, helper, ptr::null()) == 1
-    }
+    unsafe { sys::libbpf_probe_bpf_helper(sys::BPF_PROG_TYPE_KPROBE, helper, ptr::null()) == 1 }
 }
 
 /// A link to a directory is refused with EBADF by a kernel that knows the
@@ -123,7 +121,8 @@ fn has_uprobe_link(attach_type: sys::bpf_attach_type) -> bool {
     opts.__bindgen_anon_1.uprobe_multi.offsets = ptr::from_ref(&offset).cast();
     opts.__bindgen_anon_1.uprobe_multi.cnt = 1;
     // SAFETY: the program is a live descriptor; path and offsets outlive the call.
-    let link = unsafe { sys::bpf_link_create(program.as_raw_fd(), -1, attach_type, &raw const opts) };
+    let link =
+        unsafe { sys::bpf_link_create(program.as_raw_fd(), -1, attach_type, &raw const opts) };
     if link >= 0 {
         // SAFETY: a non-negative result is a descriptor that we own.
         drop(unsafe { OwnedFd::from_raw_fd(link) });
@@ -137,8 +136,14 @@ fn load_empty(attach_type: sys::bpf_attach_type) -> io::Result<OwnedFd> {
     const MOV64_IMM: u8 = 0xb7;
     const EXIT: u8 = 0x95;
     let instructions = [
-        sys::bpf_insn { code: MOV64_IMM, ..Default::default() },
-        sys::bpf_insn { code: EXIT, ..Default::default() },
+        sys::bpf_insn {
+            code: MOV64_IMM,
+            ..Default::default()
+        },
+        sys::bpf_insn {
+            code: EXIT,
+            ..Default::default()
+        },
     ];
     let mut opts = sys::bpf_prog_load_opts {
         sz: size_of::<sys::bpf_prog_load_opts>() as sys::size_t,

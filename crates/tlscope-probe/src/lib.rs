@@ -11,8 +11,8 @@ mod object;
 mod programs;
 mod tracer;
 
-pub use events::EventSource;
-pub use object::{LoadError, ObjectKind};
 pub use attach::Needs;
+pub use events::EventSource;
 pub use features::{AttachMode, Features};
+pub use object::{LoadError, ObjectKind};
 pub use tracer::{AttachError, Options, SocketRoute, Tracer};

@@ -18,8 +18,7 @@ use crate::programs::{Point, ROLE_PROGRAMS};
 #[repr(align(8))]
 struct Aligned<T: ?Sized>(T);
 
-static CORE: &Aligned<[u8]> =
-    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/core.bpf.o")));
+static CORE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/core.bpf.o")));
 static NONCORE: &Aligned<[u8]> =
     &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/noncore.bpf.o")));
 
@@ -57,8 +56,14 @@ pub enum LoadError {
     #[error("loading BPF programs needs root, or CAP_BPF and CAP_PERFMON: {0}")]
     Privilege(std::io::Error),
     #[error("the kernel refused the {kind} BPF object: {source}{log}")]
-    Refused { kind: ObjectKind, source: libbpf_rs::Error, log: LibbpfLog },
-    #[error("the kernel has no BTF or no ring buffers, which the core object needs; use -b 0 or -b 2")]
+    Refused {
+        kind: ObjectKind,
+        source: libbpf_rs::Error,
+        log: LibbpfLog,
+    },
+    #[error(
+        "the kernel has no BTF or no ring buffers, which the core object needs; use -b 0 or -b 2"
+    )]
     CoreUnsupported,
     #[error("a {size}-byte buffer cannot be made: {source}; choose a smaller --mapsize")]
     Buffer { size: u32, source: libbpf_rs::Error },
@@ -73,7 +78,9 @@ impl fmt::Display for LibbpfLog {
         // The end of a verifier log is where the reason stands.
         const LINES: usize = 12;
         let skipped = self.0.len().saturating_sub(LINES);
-        self.0[skipped..].iter().try_for_each(|line| write!(f, "\n  {}", line.trim_end()))
+        self.0[skipped..]
+            .iter()
+            .try_for_each(|line| write!(f, "\n  {}", line.trim_end()))
     }
 }
 
@@ -89,7 +96,11 @@ pub(crate) fn keep_libbpf_log() {
 }
 
 fn take_libbpf_log() -> LibbpfLog {
-    LibbpfLog(LOG.lock().map(|mut log| std::mem::take(&mut *log)).unwrap_or_default())
+    LibbpfLog(
+        LOG.lock()
+            .map(|mut log| std::mem::take(&mut *log))
+            .unwrap_or_default(),
+    )
 }
 
 /// What an object is loaded for.
@@ -131,7 +142,8 @@ pub(crate) fn load_sibling(settings: &Settings, first: &Object) -> Result<Object
     for mut map in open.maps_mut() {
         let shared = first.maps().find(|known| known.name() == map.name());
         if let Some(shared) = shared.filter(|shared| shared.name() != "images") {
-            map.reuse_fd(shared.as_fd()).map_err(|e| refused(settings.kind, e))?;
+            map.reuse_fd(shared.as_fd())
+                .map_err(|e| refused(settings.kind, e))?;
         }
     }
     select_programs(&mut open, settings, false);
@@ -146,7 +158,11 @@ fn open(settings: &Settings) -> Result<OpenObject, LoadError> {
 }
 
 pub(crate) fn refused(kind: ObjectKind, source: libbpf_rs::Error) -> LoadError {
-    LoadError::Refused { kind, source, log: take_libbpf_log() }
+    LoadError::Refused {
+        kind,
+        source,
+        log: take_libbpf_log(),
+    }
 }
 
 /// Only what will be attached is loaded: the rest need not pass this kernel's
@@ -155,10 +171,16 @@ fn select_programs(open: &mut OpenObject, settings: &Settings, first: bool) {
     let session = settings.mode == AttachMode::Session;
     for mut program in open.progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
-        let point = ROLE_PROGRAMS.iter().filter(|row| settings.needs.role(row.role)).find_map(|row| {
-            let suffix = name.strip_prefix(row.name)?;
-            row.shape.points(session).iter().find(|point| point.suffix() == suffix)
-        });
+        let point = ROLE_PROGRAMS
+            .iter()
+            .filter(|row| settings.needs.role(row.role))
+            .find_map(|row| {
+                let suffix = name.strip_prefix(row.name)?;
+                row.shape
+                    .points(session)
+                    .iter()
+                    .find(|point| point.suffix() == suffix)
+            });
         let socket_route = ["sock_send_length", "sock_recv_length", "sys_enter"];
         let wanted = match name.as_str() {
             // The tail-call map refers to it, used or not.
@@ -190,7 +212,10 @@ fn set_uprobe_multi(program: &mut OpenProgramMut<'_>) {
 fn shrink_data_maps(open: &mut OpenObject) -> libbpf_rs::Result<()> {
     const MINIMUM: u32 = 64;
     for mut map in open.maps_mut() {
-        if ["connections", "threads", "emissions"].iter().any(|name| map.name() == *name) {
+        if ["connections", "threads", "emissions"]
+            .iter()
+            .any(|name| map.name() == *name)
+        {
             map.set_max_entries(MINIMUM)?;
         }
     }
@@ -203,13 +228,26 @@ fn create_rings(open: &mut OpenObject, settings: &Settings) -> Result<Vec<MapHan
             sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
             ..Default::default()
         };
-        MapHandle::create(MapType::RingBuf, Some("ring"), 0, 0, settings.shard_bytes, &options)
-            .map_err(|source| LoadError::Buffer { size: settings.shard_bytes, source })
+        MapHandle::create(
+            MapType::RingBuf,
+            Some("ring"),
+            0,
+            0,
+            settings.shard_bytes,
+            &options,
+        )
+        .map_err(|source| LoadError::Buffer {
+            size: settings.shard_bytes,
+            source,
+        })
     };
-    let rings: Vec<_> = (0..settings.config.shards).map(create).collect::<Result<_, _>>()?;
+    let rings: Vec<_> = (0..settings.config.shards)
+        .map(create)
+        .collect::<Result<_, _>>()?;
     // Kernels before 5.10 compare the size too: the template must be a real one.
     for mut map in open.maps_mut().filter(|map| map.name() == "rings") {
-        map.set_inner_map_fd(rings[0].as_fd()).map_err(|e| refused(settings.kind, e))?;
+        map.set_inner_map_fd(rings[0].as_fd())
+            .map_err(|e| refused(settings.kind, e))?;
     }
     Ok(rings)
 }
@@ -217,7 +255,11 @@ fn create_rings(open: &mut OpenObject, settings: &Settings) -> Result<Vec<MapHan
 fn fill_maps(object: &Object, settings: &Settings, rings: &[MapHandle]) -> libbpf_rs::Result<()> {
     for map in object.maps() {
         if map.name() == "config" {
-            map.update(&0_u32.to_ne_bytes(), settings.config.as_bytes(), MapFlags::ANY)?;
+            map.update(
+                &0_u32.to_ne_bytes(),
+                settings.config.as_bytes(),
+                MapFlags::ANY,
+            )?;
         }
         if map.name() == "rings" {
             for (shard, ring) in (0_u32..).zip(rings) {

@@ -21,16 +21,56 @@ pub(crate) struct RoleProgram {
 }
 
 pub(crate) const ROLE_PROGRAMS: &[RoleProgram] = &[
-    RoleProgram { role: Role::Write, name: "write", shape: Shape::Call },
-    RoleProgram { role: Role::Read, name: "read", shape: Shape::Call },
-    RoleProgram { role: Role::WriteEx, name: "write_ex", shape: Shape::Call },
-    RoleProgram { role: Role::ReadEx, name: "read_ex", shape: Shape::Call },
-    RoleProgram { role: Role::WriteEx2, name: "write_ex2", shape: Shape::Call },
-    RoleProgram { role: Role::Handshake, name: "handshake", shape: Shape::Call },
-    RoleProgram { role: Role::New, name: "new", shape: Shape::Return },
-    RoleProgram { role: Role::Clear, name: "clear", shape: Shape::Entry },
-    RoleProgram { role: Role::Free, name: "free", shape: Shape::Entry },
-    RoleProgram { role: Role::SecretSink, name: "secret_sink", shape: Shape::Entry },
+    RoleProgram {
+        role: Role::Write,
+        name: "write",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::Read,
+        name: "read",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::WriteEx,
+        name: "write_ex",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::ReadEx,
+        name: "read_ex",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::WriteEx2,
+        name: "write_ex2",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::Handshake,
+        name: "handshake",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::New,
+        name: "new",
+        shape: Shape::Return,
+    },
+    RoleProgram {
+        role: Role::Clear,
+        name: "clear",
+        shape: Shape::Entry,
+    },
+    RoleProgram {
+        role: Role::Free,
+        name: "free",
+        shape: Shape::Entry,
+    },
+    RoleProgram {
+        role: Role::SecretSink,
+        name: "secret_sink",
+        shape: Shape::Entry,
+    },
 ];
 
 pub(crate) fn of_role(role: Role) -> Option<&'static RoleProgram> {

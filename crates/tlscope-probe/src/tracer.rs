@@ -37,7 +37,10 @@ pub enum AttachError {
     #[error("process {0} does not exist")]
     NoProcess(u32),
     #[error("{path}: probes cannot be attached: {source}")]
-    Refused { path: PathBuf, source: libbpf_rs::Error },
+    Refused {
+        path: PathBuf,
+        source: libbpf_rs::Error,
+    },
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("more than {IMAGES_MAX} libraries are probed at once")]
@@ -157,12 +160,21 @@ impl Tracer {
         if self.images == IMAGES_MAX {
             return Err(AttachError::TooManyImages);
         }
-        let probes: Vec<&Probe> =
-            plan.probes.iter().filter(|probe| self.settings.needs.role(probe.role)).collect();
+        let probes: Vec<&Probe> = plan
+            .probes
+            .iter()
+            .filter(|probe| self.settings.needs.role(probe.role))
+            .collect();
         let cookie = self.register_image(&plan.layout, path)?;
-        let attachment =
-            Attachment { mode: self.settings.mode, pid: self.pid, cookie: u64::from(cookie) };
-        let object = self.objects.last().expect("the first object lives as long as the tracer");
+        let attachment = Attachment {
+            mode: self.settings.mode,
+            pid: self.pid,
+            cookie: u64::from(cookie),
+        };
+        let object = self
+            .objects
+            .last()
+            .expect("the first object lives as long as the tracer");
         let links = attach::attach_image(object, &probes, path, attachment)
             .map_err(|source| self.attach_error(path, source))?;
         self.links.extend(links);
@@ -181,10 +193,17 @@ impl Tracer {
             }
             0
         };
-        let object = self.objects.last().expect("the first object lives as long as the tracer");
+        let object = self
+            .objects
+            .last()
+            .expect("the first object lives as long as the tracer");
         if let Some(map) = object.maps().find(|map| map.name() == "images") {
-            map.update(&cookie.to_ne_bytes(), image_of(layout).as_bytes(), MapFlags::ANY)
-                .map_err(|source| self.attach_error(path, source))?;
+            map.update(
+                &cookie.to_ne_bytes(),
+                image_of(layout).as_bytes(),
+                MapFlags::ANY,
+            )
+            .map_err(|source| self.attach_error(path, source))?;
         }
         Ok(cookie)
     }
@@ -193,7 +212,10 @@ impl Tracer {
         match self.pid {
             // SAFETY: signal 0 only asks whether the process exists.
             Some(pid) if unsafe { libc::kill(pid as i32, 0) } != 0 => AttachError::NoProcess(pid),
-            _ => AttachError::Refused { path: path.to_path_buf(), source },
+            _ => AttachError::Refused {
+                path: path.to_path_buf(),
+                source,
+            },
         }
     }
 
@@ -204,8 +226,16 @@ impl Tracer {
 
     /// The source of records; `handler` is called for each, in order.
     pub fn events<'h>(&self, handler: Handler<'h>) -> Result<EventSource<'h>, LoadError> {
-        EventSource::new(&self.objects[0], &self.rings, self.settings.shard_bytes, handler)
-            .map_err(|source| LoadError::Buffer { size: self.settings.shard_bytes, source })
+        EventSource::new(
+            &self.objects[0],
+            &self.rings,
+            self.settings.shard_bytes,
+            handler,
+        )
+        .map_err(|source| LoadError::Buffer {
+            size: self.settings.shard_bytes,
+            source,
+        })
     }
 
     /// Sums of the per-CPU counters, in the order of `abi::COUNTERS`.
@@ -216,7 +246,13 @@ impl Tracer {
         };
         for (index, sum) in (0_u32..).zip(&mut sums) {
             let values = map.lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY);
-            *sum = values.ok().flatten().unwrap_or_default().iter().filter_map(word).sum();
+            *sum = values
+                .ok()
+                .flatten()
+                .unwrap_or_default()
+                .iter()
+                .filter_map(word)
+                .sum();
         }
         sums
     }
@@ -260,8 +296,8 @@ fn watch_sockets(
             .ok_or_else(|| libbpf_rs::Error::from_raw_os_error(libc::ENOENT))?
             .attach_raw_tracepoint(name)
     };
-    let both = attach("sock_send_length")
-        .and_then(|send| Ok(vec![send, attach("sock_recv_length")?]));
+    let both =
+        attach("sock_send_length").and_then(|send| Ok(vec![send, attach("sock_recv_length")?]));
     if let Ok(links) = both {
         return Ok((SocketRoute::SocketTracepoints, links));
     }

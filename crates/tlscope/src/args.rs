@@ -129,7 +129,9 @@ impl FromStr for User {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |digits: &str| {
-            digits.parse().map_err(|_| format!("{digits:?} is not a user number"))
+            digits
+                .parse()
+                .map_err(|_| format!("{digits:?} is not a user number"))
         };
         match text.strip_prefix('=') {
             Some(digits) => number(digits).map(Self::Id),
@@ -156,7 +158,9 @@ impl FromStr for Size {
             Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
             _ => (text, 0),
         };
-        let number: u64 = digits.parse().map_err(|_| "a size is a number, or one with K, M or G")?;
+        let number: u64 = digits
+            .parse()
+            .map_err(|_| "a size is a number, or one with K, M or G")?;
         match number.checked_mul(1 << shift) {
             Some(bytes @ 1..=MAX) => Ok(Self(bytes as u32)),
             _ => Err("a size is between 1 and 1G".into()),

@@ -52,17 +52,27 @@ pub(crate) fn run(config: &Config) -> Result<(), Failure> {
         return Err(Exit::Nothing.because(anyhow!(nothing_found(config))));
     }
     drop(images);
-    let watch = config.libraries.is_empty().then(|| Watch::start(finder, PROCESS_CHECK));
+    let watch = config
+        .libraries
+        .is_empty()
+        .then(|| Watch::start(finder, PROCESS_CHECK));
 
-    let receiver = Rc::new(RefCell::new(Receiver::new(Pipeline::new(
-        PipelineOptions::default(),
-        sinks,
-    ), tracer.object_kind())));
+    let receiver = Rc::new(RefCell::new(Receiver::new(
+        Pipeline::new(PipelineOptions::default(), sinks),
+        tracer.object_kind(),
+    )));
     let into = Rc::clone(&receiver);
     let handler = Box::new(move |record: Record<'_>| into.borrow_mut().record(&record));
     let source = tracer.events(handler).map_err(load_failure)?;
     announce_ready(config)?;
-    Session { config, tracer, source, receiver, watch }.run(&stop)
+    Session {
+        config,
+        tracer,
+        source,
+        receiver,
+        watch,
+    }
+    .run(&stop)
 }
 
 /// A second Ctrl-C ends tlscope at once, should the first be slow.
@@ -129,7 +139,10 @@ fn load(config: &Config) -> Result<Tracer, Failure> {
 
 /// Attaches what can be; says of the rest why not. Gives the number attached.
 fn attach_all(tracer: &mut Tracer, images: &[Image], config: &Config) -> usize {
-    images.iter().filter(|image| attach(tracer, image, config)).count()
+    images
+        .iter()
+        .filter(|image| attach(tracer, image, config))
+        .count()
 }
 
 fn attach(tracer: &mut Tracer, image: &Image, config: &Config) -> bool {
@@ -291,11 +304,13 @@ impl Session<'_> {
     /// their connection. Without loss there are none, and the look is spared.
     fn compare_totals(&mut self, of_process: impl Fn(u32) -> bool) {
         let lost = COUNTERS.iter().zip(self.tracer.counters());
-        if lost.filter(|(row, _)| row.unit == Unit::Bytes).all(|(_, bytes)| bytes == 0) {
+        if lost
+            .filter(|(row, _)| row.unit == Unit::Bytes)
+            .all(|(_, bytes)| bytes == 0)
+        {
             return;
         }
         let mut receiver = self.receiver.borrow_mut();
-        let now = receiver.now();
         for (key, connection) in self.tracer.connections() {
             if of_process(key.pid) {
                 let id = tlscope_probe::abi::ConnectionId {
@@ -303,7 +318,7 @@ impl Session<'_> {
                     generation: connection.generation,
                 };
                 let key = records::key(key.pid, id);
-                let result = receiver.pipeline.connection_totals(key, connection.total, now);
+                let result = receiver.pipeline.connection_totals(key, connection.total);
                 let _ = receiver.keep(result);
             }
         }
@@ -319,7 +334,12 @@ impl Session<'_> {
         }
         // The source holds the other reference to the receiver.
         drop(self.source);
-        let Receiver { pipeline, failure, malformed, .. } = Rc::into_inner(self.receiver)
+        let Receiver {
+            pipeline,
+            failure,
+            malformed,
+            ..
+        } = Rc::into_inner(self.receiver)
             .context("the event source is gone, and with it its handler")?
             .into_inner();
         counters.push("malformed records", malformed);

@@ -49,7 +49,11 @@ pub(crate) enum Destination {
 
 impl Destination {
     fn new(path: &Path) -> Self {
-        if path == Path::new("-") { Self::Stdout } else { Self::File(path.to_path_buf()) }
+        if path == Path::new("-") {
+            Self::Stdout
+        } else {
+            Self::File(path.to_path_buf())
+        }
     }
 }
 
@@ -62,7 +66,9 @@ impl Config {
             (None, Model::Text) => None,
         };
         if args.model == Model::Keylog && (args.json || args.hex || args.raw) {
-            return Err(anyhow!("--json, --hex and --raw shape plaintext: they need -m text"));
+            return Err(anyhow!(
+                "--json, --hex and --raw shape plaintext: they need -m text"
+            ));
         }
         Ok(Self {
             libraries: args.libssl.clone(),
@@ -84,7 +90,10 @@ impl Config {
     }
 
     pub(crate) fn needs(&self) -> Needs {
-        Needs { data: self.plaintext.is_some(), secrets: self.keylog.is_some() }
+        Needs {
+            data: self.plaintext.is_some(),
+            secrets: self.keylog.is_some(),
+        }
     }
 }
 
@@ -99,7 +108,11 @@ fn plaintext(args: &TlsArgs) -> Plaintext {
         (.., true) => Form::Raw,
         _ => Form::Text { color },
     };
-    Plaintext { to, form, truncate: (args.tsize != 0).then_some(args.tsize) }
+    Plaintext {
+        to,
+        form,
+        truncate: (args.tsize != 0).then_some(args.tsize),
+    }
 }
 
 fn uid(user: &User) -> Result<Option<u32>> {

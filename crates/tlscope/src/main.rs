@@ -36,7 +36,10 @@ struct Failure {
 
 impl Exit {
     fn because(self, error: impl Into<Error>) -> Failure {
-        Failure { exit: self, error: error.into() }
+        Failure {
+            exit: self,
+            error: error.into(),
+        }
     }
 }
 
@@ -68,6 +71,8 @@ fn main() -> ExitCode {
 
 fn is_closed_pipe(error: &Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     })
 }

@@ -28,9 +28,16 @@ impl Image {
         file.read_to_end(&mut bytes)?;
         let plan = tlscope_image::analyze(&bytes)?;
         if !FAMILIES.contains(&plan.family) {
-            return Err(anyhow!("it holds {}, which `tlscope tls` does not capture", plan.family));
+            return Err(anyhow!(
+                "it holds {}, which `tlscope tls` does not capture",
+                plan.family
+            ));
         }
-        Ok(Self { plan, shown: target.shown.clone(), file })
+        Ok(Self {
+            plan,
+            shown: target.shown.clone(),
+            file,
+        })
     }
 
     /// Opens the same inode again, whatever stands at its name by now.

@@ -30,14 +30,23 @@ fn plaintext_sink(plaintext: &Plaintext) -> Result<Box<dyn Sink + Send>> {
         Destination::File(path) => Box::new(create(path)?),
     };
     let truncate = plaintext.truncate;
-    let text = |hex, raw, color| TextOptions { hex, raw, color, truncate };
+    let text = |hex, raw, color| TextOptions {
+        hex,
+        raw,
+        color,
+        truncate,
+    };
     Ok(match plaintext.form {
         Form::Text { color } => Box::new(TextSink::new(writer, text(false, false, color))),
         Form::Hex { color } => Box::new(TextSink::new(writer, text(true, false, color))),
         Form::Raw => Box::new(TextSink::new(writer, text(false, true, false))),
-        Form::Json => {
-            Box::new(JsonSink::new(writer, JsonOptions { truncate, ..Default::default() }))
-        }
+        Form::Json => Box::new(JsonSink::new(
+            writer,
+            JsonOptions {
+                truncate,
+                ..Default::default()
+            },
+        )),
     })
 }
 
@@ -54,7 +63,10 @@ fn keylog_sink(destination: &Destination) -> Result<Box<dyn Sink + Send>> {
         .open(path)
         .with_context(|| unwritable(path))?;
     warn_if_shared(&file, path);
-    let existing = BufReader::new(file.try_clone().with_context(|| path.display().to_string())?);
+    let existing = BufReader::new(
+        file.try_clone()
+            .with_context(|| path.display().to_string())?,
+    );
     let sink = KeylogSink::new(file)
         .with_existing(existing)
         .with_context(|| path.display().to_string())?;

@@ -20,8 +20,12 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn now() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { offset_ns: wall.as_nanos().cast_signed() - i128::from(monotonic_ns()) }
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            offset_ns: wall.as_nanos().cast_signed() - i128::from(monotonic_ns()),
+        }
     }
 
     pub(crate) fn wall(self, monotonic_ns: u64) -> Timestamp {
@@ -65,11 +69,20 @@ pub(crate) fn event<'a>(
 }
 
 pub(crate) fn key(pid: u32, connection: abi::ConnectionId) -> ConnectionKey {
-    ConnectionKey { pid, object: connection.object, generation: connection.generation }
+    ConnectionKey {
+        pid,
+        object: connection.object,
+        generation: connection.generation,
+    }
 }
 
 fn process(header: &abi::RecordHeader) -> Process {
-    Process { pid: header.pid, tid: header.tid, uid: header.uid, comm: Comm(header.comm) }
+    Process {
+        pid: header.pid,
+        tid: header.tid,
+        uid: header.uid,
+        comm: Comm(header.comm),
+    }
 }
 
 fn direction(direction: u32) -> Option<Direction> {
@@ -95,7 +108,10 @@ fn socket(socket: &abi::SocketAddress) -> Socket {
         AF_INET6 if socket.remote_port != 0 => inet(|bytes| Ipv6Addr::from(*bytes).into()),
         _ => Address::Unknown,
     };
-    Socket { fd: (socket.fd >= 0).then_some(socket.fd), address }
+    Socket {
+        fd: (socket.fd >= 0).then_some(socket.fd),
+        address,
+    }
 }
 
 fn ipv4(bytes: &[u8; 16]) -> IpAddr {

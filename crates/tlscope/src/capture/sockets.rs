@@ -28,18 +28,27 @@ struct Known {
 impl Sockets {
     /// `enabled`: whether the kernel side needs help at all.
     pub(crate) fn new(enabled: bool) -> Self {
-        Self { enabled, known: HashMap::new() }
+        Self {
+            enabled,
+            known: HashMap::new(),
+        }
     }
 
     pub(crate) fn resolve(&mut self, pid: u32, connection: ConnectionId, socket: Socket) -> Socket {
-        let Some(fd) = socket.fd.filter(|_| self.enabled && socket.address == Address::Unknown)
+        let Some(fd) = socket
+            .fd
+            .filter(|_| self.enabled && socket.address == Address::Unknown)
         else {
             return socket;
         };
         if self.known.len() >= MAX {
             self.known.clear();
         }
-        let fresh = Known { fd, address: Address::Unknown, attempts: 0 };
+        let fresh = Known {
+            fd,
+            address: Address::Unknown,
+            attempts: 0,
+        };
         let key = (pid, connection.object, connection.generation);
         let known = self.known.entry(key).or_insert(fresh);
         if known.fd != fd {
@@ -53,6 +62,9 @@ impl Sockets {
                 None => Address::Unknown,
             };
         }
-        Socket { fd: Some(fd), address: known.address }
+        Socket {
+            fd: Some(fd),
+            address: known.address,
+        }
     }
 }

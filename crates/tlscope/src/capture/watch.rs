@@ -28,7 +28,10 @@ impl Watch {
         if let Err(e) = thread.spawn(move || watch(finder, interval, &into, &stopped)) {
             eprintln!("tlscope: libraries that appear later will be missed: {e}");
         }
-        Self { images, _stop: stop }
+        Self {
+            images,
+            _stop: stop,
+        }
     }
 
     /// Images found since the last call.
@@ -37,12 +40,7 @@ impl Watch {
     }
 }
 
-fn watch(
-    mut finder: Finder,
-    interval: Duration,
-    into: &SyncSender<Image>,
-    stopped: &Receiver<()>,
-) {
+fn watch(mut finder: Finder, interval: Duration, into: &SyncSender<Image>, stopped: &Receiver<()>) {
     while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
         let Ok(targets) = finder.scan() else {
             continue;

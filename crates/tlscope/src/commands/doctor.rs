@@ -38,15 +38,28 @@ fn report(out: &mut impl Write) -> io::Result<bool> {
 }
 
 fn kernel(out: &mut impl Write) -> io::Result<()> {
-    let read = |path| fs::read_to_string(path).unwrap_or_default().trim().to_string();
+    let read = |path| {
+        fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_string()
+    };
     let features = Features::of_this_kernel();
     writeln!(out, "kernel")?;
     let release = read("/proc/sys/kernel/osrelease");
-    writeln!(out, "  release        {release} ({})", std::env::consts::ARCH)?;
+    writeln!(
+        out,
+        "  release        {release} ({})",
+        std::env::consts::ARCH
+    )?;
     writeln!(out, "  BTF            {}", yes(features.btf))?;
     writeln!(out, "  ring buffers   {}", yes(features.ring_buffer))?;
     let lockdown = read("/sys/kernel/security/lockdown");
-    let lockdown = if lockdown.is_empty() { "not in this kernel".into() } else { lockdown };
+    let lockdown = if lockdown.is_empty() {
+        "not in this kernel".into()
+    } else {
+        lockdown
+    };
     writeln!(out, "  lockdown       {lockdown}")
 }
 
@@ -57,18 +70,26 @@ fn privileges(out: &mut impl Write) -> io::Result<()> {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0);
-    let (held, lacking): (Vec<_>, Vec<_>) =
-        CAPABILITIES.iter().partition(|(bit, _)| effective >> bit & 1 == 1);
+    let (held, lacking): (Vec<_>, Vec<_>) = CAPABILITIES
+        .iter()
+        .partition(|(bit, _)| effective >> bit & 1 == 1);
     let names = |rows: Vec<&(u32, &str)>| {
         let names: Vec<_> = rows.iter().map(|row| row.1).collect();
-        if names.is_empty() { "none".to_string() } else { names.join(" ") }
+        if names.is_empty() {
+            "none".to_string()
+        } else {
+            names.join(" ")
+        }
     };
     writeln!(out, "\nprivileges")?;
     writeln!(out, "  held           {}", names(held))?;
     writeln!(out, "  lacking        {}", names(lacking))?;
     match features::may_load() {
         Ok(()) => writeln!(out, "  load BPF       yes"),
-        Err(e) => writeln!(out, "  load BPF       no: {e}; run as root, or with CAP_BPF and CAP_PERFMON"),
+        Err(e) => writeln!(
+            out,
+            "  load BPF       no: {e}; run as root, or with CAP_BPF and CAP_PERFMON"
+        ),
     }
 }
 
@@ -78,7 +99,10 @@ fn objects(out: &mut impl Write) -> io::Result<bool> {
     let mut loads = false;
     for (number, kind) in [(1, ObjectKind::Core), (2, ObjectKind::Noncore)] {
         let options = Options {
-            needs: Needs { data: true, secrets: true },
+            needs: Needs {
+                data: true,
+                secrets: true,
+            },
             pid: None,
             uid: None,
             shard_bytes: 4096,
@@ -90,7 +114,10 @@ fn objects(out: &mut impl Write) -> io::Result<bool> {
             Ok(tracer) => {
                 let (mode, route) = (tracer.attach_mode(), tracer.socket_route());
                 let picked = if loads { "" } else { ", picked by -b 0" };
-                writeln!(out, "  {number} {name:<12} works: attaches by {mode}, addresses by {route}{picked}")?;
+                writeln!(
+                    out,
+                    "  {number} {name:<12} works: attaches by {mode}, addresses by {route}{picked}"
+                )?;
                 loads = true;
             }
             Err(e) => writeln!(out, "  {number} {name:<12} no: {e}")?,
@@ -126,7 +153,10 @@ fn libraries(out: &mut impl Write) -> io::Result<()> {
         library(out, target)?;
     }
     if targets.is_empty() {
-        writeln!(out, "  none: no process maps a libssl, and the loader would find none")?;
+        writeln!(
+            out,
+            "  none: no process maps a libssl, and the loader would find none"
+        )?;
     }
     Ok(())
 }
@@ -137,8 +167,14 @@ fn library(out: &mut impl Write, target: &Target) -> io::Result<()> {
         Ok(image) => {
             let plan = &image.plan;
             let [data, secrets] = [plan.data_probes().count(), plan.secret_probes().count()];
-            writeln!(out, "    {}: {data} data probes, {secrets} secret probes", image.title())?;
-            plan.missing.iter().try_for_each(|m| writeln!(out, "    missing: {}: {}", m.what, m.why))
+            writeln!(
+                out,
+                "    {}: {data} data probes, {secrets} secret probes",
+                image.title()
+            )?;
+            plan.missing
+                .iter()
+                .try_for_each(|m| writeln!(out, "    missing: {}: {}", m.what, m.why))
         }
         Err(e) => writeln!(out, "    no: {e:#}"),
     }

@@ -28,14 +28,26 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<(), Failure> {
 
 fn write_plan(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
     let unknown = || "not known".to_string();
-    writeln!(out, "  library       {} ({})", plan.family, plan.recognised_by)?;
-    writeln!(out, "  version       {}", plan.version.clone().unwrap_or_else(unknown))?;
-    writeln!(out, "  build id      {}", plan.build_id.clone().unwrap_or_else(unknown))?;
+    writeln!(
+        out,
+        "  library       {} ({})",
+        plan.family, plan.recognised_by
+    )?;
+    writeln!(
+        out,
+        "  version       {}",
+        plan.version.clone().unwrap_or_else(unknown)
+    )?;
+    writeln!(
+        out,
+        "  build id      {}",
+        plan.build_id.clone().unwrap_or_else(unknown)
+    )?;
     writeln!(out, "  architecture  {}", plan.arch)?;
     writeln!(out, "\nprobes")?;
     for probe in &plan.probes {
         let name = probe.symbol.as_deref().unwrap_or("(no symbol)");
-        let (role, offset) = (probe.role.to_string(), probe.offset.0);
+        let (role, offset) = (format!("{:?}", probe.role), probe.offset.0);
         writeln!(out, "  {role:<12}  {name:<24}  offset {offset:#x}")?;
         writeln!(out, "                {}", probe.evidence)?;
     }
@@ -48,7 +60,11 @@ fn write_plan(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
         writeln!(out, "\ncovered by other probes")?;
     }
     for covered in &plan.covered {
-        writeln!(out, "  {:<24}  by {}: {}", covered.symbol, covered.by, covered.evidence)?;
+        writeln!(
+            out,
+            "  {:<24}  by {}: {}",
+            covered.symbol, covered.by, covered.evidence
+        )?;
     }
     if !plan.missing.is_empty() {
         writeln!(out, "\nmissing")?;
