@@ -70,10 +70,11 @@ pub struct Process {
 pub struct Comm(pub [u8; 16]);
 
 impl fmt::Display for Comm {
+    /// What acts on a terminal or would split a header line is shown as `?`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
         for c in String::from_utf8_lossy(&self.0[..end]).chars() {
-            let shown = if c.is_control() || c.is_whitespace() {
+            let shown = if crate::scan::controls(c) || c.is_whitespace() {
                 '?'
             } else {
                 c

@@ -56,7 +56,7 @@ impl<W: Write> JsonSink<W> {
     fn open(&mut self, connection: &ConnectionInfo) {
         let mut object = Object::begin(&mut self.out, "open");
         push_time(&mut object, connection.opened);
-        object.text("id", &connection.id.to_string());
+        object.display("id", &connection.id);
         push_process(&mut object, &connection.process);
         push_socket(&mut object, connection.socket);
         object.end();
@@ -65,7 +65,7 @@ impl<W: Write> JsonSink<W> {
     fn data(&mut self, block: &Block<'_>) {
         let mut object = Object::begin(&mut self.out, "data");
         push_time(&mut object, block.time);
-        object.text("id", &block.connection.id.to_string());
+        object.display("id", &block.connection.id);
         push_process(&mut object, block.process);
         push_socket(&mut object, block.connection.socket);
         object.text("direction", block.direction.name());
@@ -93,7 +93,7 @@ impl<W: Write> JsonSink<W> {
     fn gap(&mut self, gap: &Gap<'_>) {
         let mut object = Object::begin(&mut self.out, "gap");
         push_time(&mut object, gap.time);
-        object.text("id", &gap.connection.id.to_string());
+        object.display("id", &gap.connection.id);
         object.number("pid", u64::from(gap.connection.key.pid));
         object.text("direction", gap.direction.name());
         object.number("offset", gap.offset);
@@ -104,7 +104,7 @@ impl<W: Write> JsonSink<W> {
     fn close(&mut self, closed: &Closed<'_>) {
         let mut object = Object::begin(&mut self.out, "close");
         push_time(&mut object, closed.time);
-        object.text("id", &closed.connection.id.to_string());
+        object.display("id", &closed.connection.id);
         object.number("pid", u64::from(closed.connection.key.pid));
         object.text("reason", closed.reason.name());
         push_bytes(&mut object, closed.bytes);
@@ -203,7 +203,7 @@ impl<W: Write> Sink for JsonSink<W> {
 }
 
 fn push_time(object: &mut Object<'_>, time: Timestamp) {
-    object.text("time", &time.to_string());
+    object.display("time", &time);
 }
 
 fn push_process(object: &mut Object<'_>, process: &Process) {
@@ -222,8 +222,8 @@ fn push_socket(object: &mut Object<'_>, socket: Socket) {
         Address::Unknown => {}
         Address::Unix => object.text("remote", "unix"),
         Address::Inet { local, remote } => {
-            object.text("local", &super::canonical(local).to_string());
-            object.text("remote", &super::canonical(remote).to_string());
+            object.display("local", &super::canonical(local));
+            object.display("remote", &super::canonical(remote));
         }
     }
 }
@@ -262,7 +262,7 @@ fn push_head(object: &mut Object<'_>, head: &Head) {
 }
 
 fn push_payload(object: &mut Object<'_>, payload: &[u8]) {
-    match std::str::from_utf8(payload) {
+    match simdutf8::basic::from_utf8(payload) {
         Ok(text) => object.text("text", text),
         Err(_) => object.with("base64", |out| push_base64(out, payload)),
     }

@@ -1,5 +1,6 @@
 //! Writing JSON objects (RFC 8259) without a tree in between.
 
+use std::fmt;
 use std::io::Write;
 
 use crate::scan;
@@ -31,6 +32,12 @@ impl<'a> Object<'a> {
     pub(super) fn text(&mut self, key: &str, value: &str) {
         self.key(key);
         push_string(self.out, value);
+    }
+
+    /// `value` shows as printable ASCII without quotes and backslashes.
+    pub(super) fn display(&mut self, key: &str, value: &impl fmt::Display) {
+        self.key(key);
+        let _ = write!(self.out, "\"{value}\"");
     }
 
     /// Bytes that are not UTF-8 become U+FFFD.
@@ -86,8 +93,7 @@ fn push_string(out: &mut Vec<u8>, text: &str) {
     out.reserve(bytes.len() + 2);
     out.push(b'"');
     let mut from = 0;
-    while let Some(found) = scan::find(&bytes[from..], suspect) {
-        let at = from + found;
+    for at in scan::hits(bytes, suspect) {
         out.extend_from_slice(&bytes[from..at]);
         from = at + push_suspect(out, &text[at..]);
     }
@@ -97,27 +103,29 @@ fn push_string(out: &mut Vec<u8>, text: &str) {
 
 /// Writes the first character, escaped if need be; returns its length in `text`.
 fn push_suspect(out: &mut Vec<u8>, text: &str) -> usize {
+    let short: &[u8; 2] = match text.as_bytes().first() {
+        Some(b'"') => b"\\\"",
+        Some(b'\\') => b"\\\\",
+        Some(b'\n') => b"\\n",
+        Some(b'\r') => b"\\r",
+        Some(b'\t') => b"\\t",
+        _ => return push_control(out, text),
+    };
+    out.extend_from_slice(short);
+    1
+}
+
+fn push_control(out: &mut Vec<u8>, text: &str) -> usize {
     let Some(character) = text.chars().next() else {
         return 0;
     };
-    let short = match character {
-        '"' => b'"',
-        '\\' => b'\\',
-        '\n' => b'n',
-        '\r' => b'r',
-        '\t' => b't',
-        _ => 0,
-    };
-    let length = character.len_utf8();
-    if short != 0 {
-        out.extend_from_slice(&[b'\\', short]);
-    } else if scan::controls(character) {
+    if scan::controls(character) {
         // Every such character is in the Basic Multilingual Plane.
         let _ = write!(out, "\\u{:04x}", u32::from(character));
     } else {
-        out.extend_from_slice(&text.as_bytes()[..length]);
+        out.extend_from_slice(&text.as_bytes()[..character.len_utf8()]);
     }
-    length
+    character.len_utf8()
 }
 
 #[cfg(test)]

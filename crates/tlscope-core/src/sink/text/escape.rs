@@ -19,7 +19,7 @@ pub(super) enum Shown {
 }
 
 pub(super) fn show(out: &mut Vec<u8>, bytes: &[u8]) -> Shown {
-    if std::str::from_utf8(bytes).is_ok_and(|text| find_control(text, 0).is_none()) {
+    if simdutf8::basic::from_utf8(bytes).is_ok_and(|text| find_control(text, 0).is_none()) {
         return Shown::Clean;
     }
     if memchr::memchr(0, bytes).is_some() {
@@ -70,18 +70,15 @@ fn push_byte(out: &mut Vec<u8>, byte: u8) {
 }
 
 /// The next character that may not reach a terminal. Line ends may, tabs too.
-fn find_control(text: &str, mut from: usize) -> Option<(usize, char)> {
+fn find_control(text: &str, from: usize) -> Option<(usize, char)> {
     let bytes = text.as_bytes();
     let suspect = |b: u8| scan::may_control(b) && !matches!(b, b'\n' | b'\t');
-    loop {
-        let at = from + scan::find(&bytes[from..], suspect)?;
+    let mut suspects = scan::hits(&bytes[from..], suspect).map(|at| from + at);
+    suspects.find_map(|at| {
         let character = text[at..].chars().next()?;
         let line_end = character == '\r' && bytes.get(at + 1) == Some(&b'\n');
-        if scan::controls(character) && !line_end {
-            return Some((at, character));
-        }
-        from = at + character.len_utf8();
-    }
+        (scan::controls(character) && !line_end).then_some((at, character))
+    })
 }
 
 #[cfg(test)]
