@@ -82,6 +82,12 @@ impl Tlscope {
         self.arg(format!("--{name}")).arg(value.to_string())
     }
 
+    /// `-b`: 1 for the core object, 2 for the noncore one.
+    #[must_use]
+    pub fn object(self, number: u8) -> Self {
+        self.arg("-b").arg(number.to_string())
+    }
+
     #[must_use]
     pub fn pid(self, pid: u32) -> Self {
         self.with("pid", pid)

@@ -1,6 +1,5 @@
 //! `fixtures/peer.c`: a TLS client and server on any libssl, which log what they did.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,9 @@ use serde::Deserialize;
 
 use crate::certificates::certificates;
 use crate::digest::Digest;
+use crate::keylog::KeyLog;
 use crate::program::{Finished, Program, must, tool};
+use crate::records::Records;
 use crate::scene::{Scene, artifacts, fixture};
 use crate::{SYSTEM_LIBSSL, wait};
 
@@ -20,7 +21,6 @@ use crate::{SYSTEM_LIBSSL, wait};
 pub struct Peer {
     library: PathBuf,
     arguments: Vec<String>,
-    identity: Option<u32>,
     /// Paths of the key logs that client and server write.
     pub client_keylog: Option<PathBuf>,
     pub server_keylog: Option<PathBuf>,
@@ -39,7 +39,6 @@ impl Peer {
         Self {
             library: library.to_owned(),
             arguments: Vec::new(),
-            identity: None,
             client_keylog: None,
             server_keylog: None,
         }
@@ -68,6 +67,17 @@ impl Peer {
         self.with("up", up).with("down", down)
     }
 
+    /// What the client's and the server's own key logs hold together.
+    #[track_caller]
+    pub fn logged(&self) -> KeyLog {
+        let logs = [&self.client_keylog, &self.server_keylog].map(|path| match path {
+            Some(path) if path.exists() => KeyLog::read(path),
+            _ => KeyLog::default(),
+        });
+        logs[0].union(&logs[1])
+    }
+
+    /// Both sides write key logs.
     #[must_use]
     pub fn keylogs(mut self, scene: &Scene) -> Self {
         let client = scene.fresh("peer-client.keylog");
@@ -80,11 +90,10 @@ impl Peer {
         self
     }
 
-    /// Runs under another uid.
+    /// Changes to this uid once the library is loaded and the keys are read.
     #[must_use]
-    pub fn as_user(mut self, uid: u32) -> Self {
-        self.identity = Some(uid);
-        self
+    pub fn as_user(self, uid: u32) -> Self {
+        self.with("uid", uid)
     }
 
     /// Runs from start to end.
@@ -97,7 +106,7 @@ impl Peer {
     /// `set("wait")` the client begins when it is told to.
     #[track_caller]
     pub fn start(&self, scene: &Scene) -> RunningPeer {
-        let mut command = self.command();
+        let mut command = Command::new(compiled());
         command
             .args(&self.arguments)
             .arg(&self.library)
@@ -114,20 +123,6 @@ impl Peer {
             port: ready.port,
             pid: ready.pid,
         }
-    }
-
-    fn command(&self) -> Command {
-        let Some(uid) = self.identity else {
-            return Command::new(compiled());
-        };
-        let mut command = tool("setpriv", "util-linux");
-        command.args([
-            format!("--reuid={uid}"),
-            format!("--regid={uid}"),
-            "--clear-groups".into(),
-        ]);
-        command.arg(compiled());
-        command
     }
 }
 
@@ -207,6 +202,31 @@ impl Side {
             sha256: self.received_sha256.clone(),
         }
     }
+
+    /// The bytes that it sent, made again; not for early data or `text`.
+    #[track_caller]
+    pub fn sent_bytes(&self) -> Vec<u8> {
+        let seed = 2 * u64::from(self.connection) + u64::from(self.side == "server");
+        let bytes = filled(self.sent, seed);
+        assert_eq!(
+            Digest::of(&bytes),
+            self.sent(),
+            "what peer.c sends has changed"
+        );
+        bytes
+    }
+}
+
+/// What `fill` in peer.c makes: the bytes of one direction of one connection.
+fn filled(length: u64, seed: u64) -> Vec<u8> {
+    let mut x = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let next = |_| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        (x >> 32) as u8
+    };
+    (0..length).map(next).collect()
 }
 
 impl Talk {
@@ -227,15 +247,29 @@ impl Talk {
         self.sides.iter().filter(move |s| s.side == side)
     }
 
-    /// The sides by what identifies them to tlscope: fd and remote address.
-    pub fn by_address(&self) -> BTreeMap<(String, String), Vec<&Side>> {
-        let mut map: BTreeMap<_, Vec<&Side>> = BTreeMap::new();
+    /// Every byte of every side was captured, by the right process, thread and
+    /// descriptor, with the right addresses.
+    #[track_caller]
+    pub fn assert_captured(&self, records: &Records) {
         for side in &self.sides {
-            map.entry((side.local.clone(), side.remote.clone()))
-                .or_default()
-                .push(side);
+            let connection = records.between(self.pid, &side.local, &side.remote);
+            let name = format!("{} {} ({})", side.side, side.connection, side.cipher);
+            assert_eq!(connection.sent.digest(), side.sent(), "sent by {name}");
+            assert_eq!(
+                connection.received.digest(),
+                side.received(),
+                "received by {name}"
+            );
+            assert_eq!(connection.fd, Some(side.fd), "descriptor of {name}");
+            assert_eq!(connection.tids, [side.tid], "threads of {name}");
+            assert_eq!(connection.comm, "peer", "comm of {name}");
         }
-        map
+        assert_eq!(
+            records.of(self.pid).len(),
+            self.sides.len(),
+            "{:#?}",
+            records.outline()
+        );
     }
 
     /// Bytes that all sides sent and received.
