@@ -5,6 +5,7 @@
 //! not modelled becomes `Source::Unknown`, never a guess.
 
 mod aarch64;
+mod callee;
 mod questions;
 mod references;
 mod value;

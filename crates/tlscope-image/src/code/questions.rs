@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use super::callee::{follow_stub, resolve};
 use super::references::references;
 use super::value::Path;
 use super::walk::{Event, FUNCTION, Known, Limits, Step, walk};
 use super::{Flow, Root, Value, convention, decode};
-use crate::elf::{Address, Elf, SlotTarget};
+use crate::elf::{Address, Elf};
 
 const GO_ON: Step = ControlFlow::Continue(());
 
@@ -71,8 +72,8 @@ pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> Vec<Call> {
     // From the load of a label to its call: the longest measured is some 300 instructions,
     // in OpenSSL's tls13_change_cipher_state, where one call serves five labels.
     const TO_THE_CALL: Limits = Limits {
-        steps: 4000,
-        states_per_target: 2,
+        steps: 20000,
+        states_per_target: 8,
     };
     let mut calls = BTreeMap::new();
     for reference in references(elf, texts) {
@@ -250,64 +251,4 @@ fn direct_calls(elf: &Elf<'_>, function: Address) -> Vec<(Address, Address)> {
         at = next;
     }
     calls
-}
-
-/// The place in this image that a call's target value names.
-pub(crate) fn resolve(elf: &Elf<'_>, target: &Value) -> Option<Address> {
-    match target {
-        Value::Const(address) => follow_stub(elf, Address(*address)),
-        Value::Path(Path {
-            root: Root::Image,
-            loads,
-            add: 0,
-        }) => match loads.as_slice() {
-            [slot] => slot_target(elf, Address(slot.cast_unsigned())),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The address itself, or if a PLT stub stands there: the function that it jumps to, `None` if
-/// another image defines that.
-fn follow_stub(elf: &Elf<'_>, address: Address) -> Option<Address> {
-    // bti/endbr, address formation and the jump.
-    const LONGEST_STUB: usize = 5;
-    let mut next = Some(address);
-    for _ in 0..LONGEST_STUB {
-        let Some(instruction) = next.and_then(|at| decode(elf, at)) else {
-            return Some(address);
-        };
-        match instruction.flow {
-            Flow::Next => next = instruction.next(),
-            Flow::JumpThrough(_) => {
-                let mut target = None;
-                let one = Limits {
-                    steps: LONGEST_STUB,
-                    states_per_target: 1,
-                };
-                walk(elf, address, Known::Nothing, one, &mut |_, event| {
-                    if let Event::JumpThrough {
-                        target: Value::Path(path),
-                    } = event
-                    {
-                        target = resolve(elf, &Value::Path(path));
-                    }
-                    GO_ON
-                });
-                return target;
-            }
-            _ => return Some(address),
-        }
-    }
-    Some(address)
-}
-
-fn slot_target(elf: &Elf<'_>, slot: Address) -> Option<Address> {
-    match elf.relocations.at(slot)? {
-        SlotTarget::Local(address) => Some(address),
-        SlotTarget::Named(name, defined) => {
-            defined.or_else(|| elf.symbols.get(name).map(|symbol| symbol.address))
-        }
-    }
 }

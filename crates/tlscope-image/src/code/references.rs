@@ -115,8 +115,8 @@ fn absolute_loads(
     targets: &[Address],
     found: &mut Vec<Reference>,
 ) {
-    // From the shortest form (`mov $imm32, %r32`) to `movq $imm32, disp8(%rsp)`.
-    const BEFORE_IMMEDIATE: std::ops::RangeInclusive<usize> = 1..=5;
+    // From the shortest form, `mov $imm32, %r32`, to the longest, `movq $imm32, disp32(%rsp)`.
+    const BEFORE_IMMEDIATE: std::ops::RangeInclusive<usize> = 1..=8;
     for target in targets {
         let Ok(immediate) = u32::try_from(target.0) else {
             continue;

@@ -1,9 +1,10 @@
 //! Walks the paths through a function with symbolic values, within a budget.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 
+use super::callee::never_returns;
 use super::{
     Convention, Effect, Flow, Instruction, Memory, Reg, Root, Source, Value, convention, decode,
 };
@@ -112,7 +113,8 @@ pub(crate) fn walk(
         convention,
         limits,
         visit,
-        pending: vec![(start, state)],
+        from_entry: known == Known::Arguments,
+        pending: VecDeque::from([(start, state)]),
         seen: HashMap::new(),
     }
     .run();
@@ -123,7 +125,9 @@ struct Walk<'w, 'd> {
     convention: &'static Convention,
     limits: Limits,
     visit: &'w mut dyn FnMut(Address, Event<'_>) -> Step,
-    pending: Vec<(Address, State)>,
+    /// The walk started where a function starts, so the stack on entry is known.
+    from_entry: bool,
+    pending: VecDeque<(Address, State)>,
     seen: HashMap<Address, HashSet<u64>>,
 }
 
@@ -131,7 +135,7 @@ impl Walk<'_, '_> {
     fn run(&mut self) {
         let hasher = RandomState::new();
         let mut steps = 0;
-        while let Some((mut address, mut state)) = self.pending.pop() {
+        while let Some((mut address, mut state)) = self.pending.pop_front() {
             let seen = self.seen.entry(address).or_default();
             if seen.len() >= self.limits.states_per_target || !seen.insert(hasher.hash_one(&state))
             {
@@ -161,17 +165,21 @@ impl Walk<'_, '_> {
         let at = instruction.address;
         match instruction.flow {
             Flow::Next => instruction.next(),
+            Flow::Jump(target) if self.leaves_function(at, target, state) => {
+                self.call(instruction, Value::Const(target.0), state);
+                None
+            }
             Flow::Jump(target) => {
                 self.emit(at, Event::Jump { target })?;
                 // As a new path, so that a loop meets its own state again and ends.
-                self.pending.push((target, state.clone()));
+                self.pending.push_back((target, state.clone()));
                 None
             }
             Flow::Branch(target) => {
                 if self.emit(at, Event::Jump { target }).is_some() {
-                    self.pending.push((target, state.clone()));
+                    self.pending.push_back((target, state.clone()));
                 }
-                self.pending.push((instruction.next()?, state.clone()));
+                self.pending.push_back((instruction.next()?, state.clone()));
                 None
             }
             Flow::Call(target) => self.call(instruction, Value::Const(target.0), state),
@@ -193,6 +201,20 @@ impl Walk<'_, '_> {
         }
     }
 
+    /// Whether a jump is a tail call: to the first instruction of another function, with the stack as
+    /// it was on entry. A function's own cold part may begin like one, but is entered with a frame.
+    fn leaves_function(&self, at: Address, target: Address, state: &State) -> bool {
+        let own = self.elf.function_around(at);
+        let other = self.elf.function_around(target);
+        let is_other = match (own, other) {
+            (Some(own), Some(other)) => own.start != other.start && other.start == target,
+            _ => false,
+        };
+        is_other
+            && (!self.from_entry
+                || stack_slot(&state.get(self.convention.stack_pointer)) == Some(0))
+    }
+
     fn call(
         &mut self,
         instruction: &Instruction,
@@ -208,7 +230,11 @@ impl Walk<'_, '_> {
         let arguments = registers
             .chain(state.passed_on_stack(self.convention))
             .collect();
+        let returns = !never_returns(self.elf, &target);
         self.emit(at, Event::Call { target, arguments })?;
+        if !returns {
+            return None;
+        }
         state
             .registers
             .retain(|register, _| self.convention.preserved.contains(register));
@@ -235,7 +261,7 @@ impl Walk<'_, '_> {
                 if either != or {
                     let mut other = state.clone();
                     other.set(to, or);
-                    self.pending.push((instruction.next()?, other));
+                    self.pending.push_back((instruction.next()?, other));
                 }
                 state.set(to, either);
             }

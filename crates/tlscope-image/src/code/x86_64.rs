@@ -142,15 +142,16 @@ fn offset_by(decoded: &Decoded, by: i64) -> Source {
     }
 }
 
+/// The operand is read ahead of the stack pointer's change: it may be relative to it.
 fn pushed(decoded: &Decoded) -> Vec<Effect> {
     vec![
+        Effect::Store {
+            to: at(RSP, -8),
+            from: source(decoded, 0),
+        },
         Effect::Set {
             to: RSP,
             from: Source::AddressOf(at(RSP, -8)),
-        },
-        Effect::Store {
-            to: at(RSP, 0),
-            from: source(decoded, 0),
         },
     ]
 }

@@ -102,6 +102,7 @@ fn find(elf: &Elf<'_>) -> Result<Sink, String> {
     candidates.retain(|(callee, argument), labels| {
         labels.len() >= AGREEING && code::takes_argument(elf, *callee, *argument)
     });
+    drop_callees(elf, &mut candidates);
     let mut candidates = candidates.into_iter();
     match (candidates.next(), candidates.next()) {
         (Some(only), None) => sink_of(only),
@@ -110,6 +111,17 @@ fn find(elf: &Elf<'_>) -> Result<Sink, String> {
             "key-log labels go to {one} and to {other}: which is the sink is not certain"
         )),
     }
+}
+
+/// Where a jump ends a caller of the sink and nothing tells where functions end, the walk to the
+/// call goes on into the sink and meets what that calls with the label.
+fn drop_callees(elf: &Elf<'_>, candidates: &mut BTreeMap<Candidate, BTreeMap<&str, Address>>) {
+    let inner: BTreeSet<Address> = candidates
+        .keys()
+        .flat_map(|(callee, _)| code::calls_of(elf, *callee))
+        .map(|call| call.at)
+        .collect();
+    candidates.retain(|_, labels| !labels.values().all(|at| inner.contains(at)));
 }
 
 fn sink_of((candidate, labels): (Candidate, BTreeMap<&str, Address>)) -> Result<Sink, String> {
