@@ -9,6 +9,8 @@ pub(crate) enum Root {
     Argument(u8),
     /// The stack pointer at the start of the walk.
     Stack,
+    /// A register that calls preserve, at the start of the walk.
+    Register(u8),
     /// What the call at this address returned.
     Call(u64),
     /// The address 0 of the image: `[a]` with one step is what stands at `a`.
@@ -118,6 +120,7 @@ impl fmt::Display for Path {
         let root = match self.root {
             Root::Argument(index) => format!("arg{index}"),
             Root::Stack => "sp".to_owned(),
+            Root::Register(number) => format!("r{number}"),
             Root::Call(at) => format!("result@{at:#x}"),
             Root::Image => "image".to_owned(),
         };

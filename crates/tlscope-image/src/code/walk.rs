@@ -59,8 +59,9 @@ pub(crate) type Step = ControlFlow<()>;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct State {
     registers: BTreeMap<Reg, Value>,
-    /// Slots by their distance from the stack pointer at the start.
-    stack: BTreeMap<i64, Value>,
+    /// What the path itself stored: in its frame, and around what a preserved register (a frame
+    /// pointer, say) points at.
+    stored: BTreeMap<(Root, i64), Value>,
 }
 
 /// Where a walk may go, and how far.
@@ -98,6 +99,9 @@ pub(crate) fn walk(
 ) {
     let convention = convention(elf.arch);
     let mut state = State::default();
+    for register in convention.preserved {
+        state.set(*register, Value::root(Root::Register(register.0)));
+    }
     state.set(convention.stack_pointer, Value::root(Root::Stack));
     match known {
         Known::Nothing => {}
@@ -339,26 +343,26 @@ impl State {
     fn passed_on_stack(&self, convention: &Convention) -> impl Iterator<Item = Value> {
         let top = stack_slot(&self.get(convention.stack_pointer));
         (0..STACK_ARGUMENTS).map(move |index| {
-            let slot = top.and_then(|top| top.checked_add(index * 8));
-            slot.and_then(|slot| self.stack.get(&slot))
+            let slot = top.and_then(|top| Some((Root::Stack, top.checked_add(index * 8)?)));
+            slot.and_then(|slot| self.stored.get(&slot))
                 .cloned()
                 .unwrap_or_default()
         })
     }
 
     fn load(&self, from: &Value) -> Value {
-        match stack_slot(from) {
-            Some(slot) => self.stack.get(&slot).cloned().unwrap_or_default(),
+        match frame_slot(from) {
+            Some(slot) => self.stored.get(&slot).cloned().unwrap_or_default(),
             None => from.loaded(),
         }
     }
 
     fn store(&mut self, to: &Value, value: Value) {
-        let Some(slot) = stack_slot(to) else { return };
+        let Some(slot) = frame_slot(to) else { return };
         if value == Value::Unknown {
-            self.stack.remove(&slot);
+            self.stored.remove(&slot);
         } else {
-            self.stack.insert(slot, value);
+            self.stored.insert(slot, value);
         }
     }
 }
@@ -366,7 +370,16 @@ impl State {
 /// Slots on top of the stack that are looked at as arguments; OpenSSL's `tls1_PRF` has sixteen.
 const STACK_ARGUMENTS: i64 = 12;
 
+/// Where on the stack a value points.
 fn stack_slot(place: &Value) -> Option<i64> {
+    match frame_slot(place)? {
+        (Root::Stack, slot) => Some(slot),
+        _ => None,
+    }
+}
+
+fn frame_slot(place: &Value) -> Option<(Root, i64)> {
     let path = place.path()?;
-    (path.root == Root::Stack && path.loads.is_empty()).then_some(path.add)
+    let is_frame = matches!(path.root, Root::Stack | Root::Register(_));
+    (is_frame && path.loads.is_empty()).then_some((path.root, path.add))
 }
