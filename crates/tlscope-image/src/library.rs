@@ -1,12 +1,14 @@
 //! The TLS libraries that tlscope knows: one row per family.
 
+mod boringssl;
 mod key_block;
+mod libressl;
 mod openssl;
 mod sink;
 mod ssl_api;
 
 use crate::elf::Elf;
-use crate::plan::{Family, Plan};
+use crate::plan::{Family, Layout, Plan};
 
 /// What makes a library known, and how its plan is derived.
 pub trait Library: Sync {
@@ -29,4 +31,55 @@ pub struct Recognised {
 }
 
 /// Asked in this order: forks before what they forked from.
-pub const LIBRARIES: &[&dyn Library] = &[&openssl::OpenSsl];
+pub const LIBRARIES: &[&dyn Library] = &[
+    &boringssl::BoringSsl,
+    &libressl::LibreSsl,
+    &openssl::OpenSsl,
+];
+
+impl Recognised {
+    /// A plan that says what was recognised and plans nothing yet.
+    fn into_plan(self, elf: &Elf<'_>, family: Family) -> Plan {
+        Plan {
+            family,
+            arch: elf.arch,
+            version: self.version,
+            build_id: elf.build_id.clone(),
+            recognised_by: self.by,
+            probes: Vec::new(),
+            covered: Vec::new(),
+            layout: Layout::default(),
+            missing: Vec::new(),
+        }
+    }
+}
+
+/// The release that an image names itself: `3.0.2` in `OpenSSL 3.0.2 15 Mar 2022`.
+fn version_after(elf: &Elf<'_>, name: &str) -> Option<String> {
+    const MOST: usize = 64;
+    elf.find_bytes(name.as_bytes(), MOST)
+        .into_iter()
+        .find_map(|at| {
+            let number = elf
+                .text_at(at)?
+                .strip_prefix(name)?
+                .split_whitespace()
+                .next()?;
+            is_release(number).then(|| number.to_owned())
+        })
+}
+
+/// `3.0.2`, `1.1.1w`, `3.0.2+quic`; not the `3.0` of a text that tells of an older release.
+fn is_release(number: &str) -> bool {
+    let mut parts = number.split('.');
+    let numeric = |part: Option<&str>| {
+        part.is_some_and(|part| {
+            !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_digit())
+        })
+    };
+    numeric(parts.next())
+        && numeric(parts.next())
+        && parts
+            .next()
+            .is_some_and(|part| part.starts_with(|first: char| first.is_ascii_digit()))
+}

@@ -1,8 +1,8 @@
-//! OpenSSL 1.1.1 and later.
+//! OpenSSL 1.0.2 and later, shared or linked in.
 
 use crate::elf::Elf;
-use crate::library::{Library, Recognised, key_block, sink, ssl_api};
-use crate::plan::{Family, Layout, Plan};
+use crate::library::{Library, Recognised, key_block, sink, ssl_api, version_after};
+use crate::plan::{Family, Plan};
 
 pub(super) struct OpenSsl;
 
@@ -21,22 +21,12 @@ impl Library for OpenSsl {
         let by = format!("SSL_read and SSL_write in {}", read.source);
         Some(Recognised {
             by,
-            version: version(elf),
+            version: version_after(elf, "OpenSSL "),
         })
     }
 
     fn plan(&self, elf: &Elf<'_>, recognised: Recognised) -> Plan {
-        let mut plan = Plan {
-            family: self.family(),
-            arch: elf.arch,
-            version: recognised.version,
-            build_id: elf.build_id.clone(),
-            recognised_by: recognised.by,
-            probes: Vec::new(),
-            covered: Vec::new(),
-            layout: Layout::default(),
-            missing: Vec::new(),
-        };
+        let mut plan = recognised.into_plan(elf, self.family());
         ssl_api::add_data(elf, &mut plan);
         ssl_api::add_lifecycle(elf, &mut plan);
         secrets(elf, &mut plan);
@@ -51,34 +41,4 @@ fn secrets(elf: &Elf<'_>, plan: &mut Plan) {
     } else {
         key_block::add_master_secret(elf, plan);
     }
-}
-
-/// `OpenSSL 3.0.2 15 Mar 2022` where libcrypto is in the same image; the library itself says at
-/// most which symbol versions it defines.
-fn version(elf: &Elf<'_>) -> Option<String> {
-    const MOST: usize = 64;
-    elf.find_bytes(b"OpenSSL ", MOST)
-        .into_iter()
-        .find_map(|at| {
-            let text = elf.text_at(at)?;
-            let number = text.strip_prefix("OpenSSL ")?.split_whitespace().next()?;
-            number
-                .starts_with(|first: char| first.is_ascii_digit())
-                .then(|| number.to_owned())
-        })
-}
-
-/// `3.0.2`, `1.1.1w`, `3.0.2+quic`; not the `3.0` of a text that tells of an older release.
-fn is_release(number: &str) -> bool {
-    let mut parts = number.split('.');
-    let numeric = |part: Option<&str>| {
-        part.is_some_and(|part| {
-            !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_digit())
-        })
-    };
-    numeric(parts.next())
-        && numeric(parts.next())
-        && parts
-            .next()
-            .is_some_and(|part| part.starts_with(|first: char| first.is_ascii_digit()))
 }
