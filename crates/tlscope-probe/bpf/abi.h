@@ -7,14 +7,14 @@
 #ifndef TLSCOPE_ABI_H
 #define TLSCOPE_ABI_H
 
-#define COMM_LEN	16
-#define LABEL_MAX	48
-#define SECRET_MAX	64
-#define RANDOM_LEN	32
-#define PATH_MAX_STEPS	4
+#define COMM_LEN       16
+#define LABEL_MAX      48
+#define SECRET_MAX     64
+#define RANDOM_LEN     32
+#define PATH_MAX_STEPS 4
 
 /* Longest payload of one data record: one TLS record's plaintext. */
-#define CHUNK_MAX	16384
+#define CHUNK_MAX 16384
 
 enum record_kind {
 	RECORD_DATA = 1,
@@ -41,10 +41,10 @@ enum counter {
 };
 
 struct config {
-	__u32 pid;		/* 0: every process */
+	__u32 pid; /* 0: every process */
 	__u32 uid;
-	__u32 uid_set;		/* uid is a filter only when this is not 0 */
-	__u32 shards;		/* ring buffers in use: a power of two */
+	__u32 uid_set; /* uid is a filter only when this is not 0 */
+	__u32 shards;  /* ring buffers in use: a power of two */
 };
 
 /* A walk from a pointer to a field: all steps but the last are dereferenced. */
@@ -71,8 +71,8 @@ struct image {
 
 struct record_header {
 	__u32 kind;
-	__u32 size;		/* of the whole record, in bytes */
-	__u64 time_ns;		/* CLOCK_MONOTONIC */
+	__u32 size;    /* of the whole record, in bytes */
+	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u32 pid;
 	__u32 tid;
 	__u32 uid;
@@ -82,9 +82,9 @@ struct record_header {
 
 /* Addresses in network order; an IPv4 address fills the first 4 bytes. */
 struct socket_address {
-	__s32 fd;		/* -1: not known */
-	__u16 family;		/* AF_*; 0: not known */
-	__u16 local_port;	/* host order */
+	__s32 fd;	  /* -1: not known */
+	__u16 family;	  /* AF_*; 0: not known */
+	__u16 local_port; /* host order */
 	__u16 remote_port;
 	__u16 reserved[3];
 	__u8 local[16];
@@ -92,19 +92,19 @@ struct socket_address {
 };
 
 struct connection_id {
-	__u64 object;		/* address of the library's connection object */
-	__u64 generation;	/* differs for each connection the object serves */
+	__u64 object;	  /* address of the library's connection object */
+	__u64 generation; /* differs for each connection the object serves */
 };
 
 struct data_record {
 	struct record_header header;
 	struct connection_id connection;
 	struct socket_address socket;
-	__u64 offset;		/* in the connection and direction */
-	__u64 call_offset;	/* where the call that carried the bytes begins */
+	__u64 offset;	   /* in the connection and direction */
+	__u64 call_offset; /* where the call that carried the bytes begins */
 	__u64 call_length;
 	__u32 direction;
-	__u32 length;		/* of the payload that follows */
+	__u32 length; /* of the payload that follows */
 };
 
 struct secret_record {
@@ -118,10 +118,15 @@ struct secret_record {
 	__u8 secret[SECRET_MAX];
 };
 
+/* No map and no subprogram names the type, so BTF lacks it: checked here. */
+_Static_assert(sizeof(struct secret_record) == 264, "mirrored in src/abi.rs");
+_Static_assert(__builtin_offsetof(struct secret_record, label) == 120, "mirrored in src/abi.rs");
+_Static_assert(__builtin_offsetof(struct secret_record, secret) == 200, "mirrored in src/abi.rs");
+
 struct close_record {
 	struct record_header header;
 	struct connection_id connection;
-	__u64 total[2];		/* bytes carried, by direction */
+	__u64 total[2]; /* bytes carried, by direction */
 };
 
 /* Key and value of the `connections` map, which user space reads at the end. */
@@ -133,8 +138,8 @@ struct connection_key {
 
 struct connection {
 	__u64 generation;
-	__u64 total[2];		/* bytes carried so far, by direction */
-	__u64 sock;		/* the kernel's struct sock, to notice a change */
+	__u64 total[2]; /* bytes carried so far, by direction */
+	__u64 sock;	/* the kernel's struct sock, to notice a change */
 	struct socket_address socket;
 	__u32 port_pair;
 	__u32 reserved;

@@ -13,27 +13,28 @@
 #include "abi.h"
 
 #ifndef EFAULT
-#define EFAULT		14
+#define EFAULT 14
 #endif
 
-#define AF_UNIX		1
-#define AF_INET		2
-#define AF_INET6	10
+#define AF_UNIX	 1
+#define AF_INET	 2
+#define AF_INET6 10
 
 /* Keeps clang from folding away a bound that the verifier has to see. */
-#define opaque(value)	asm volatile("" : "+r"(value))
+#define opaque(value) asm volatile("" : "+r"(value))
 
 /*
  * One load from the context at a constant offset: clang would join several
  * into one at a computed offset, which the verifier refuses.
  */
-#define REGISTER(ctx, field) ({							\
-	__u64 value;								\
-	asm volatile("%0 = *(u64 *)(%1 + %2)"					\
-		     : "=r"(value)						\
-		     : "r"(ctx), "i"(__builtin_offsetof(struct pt_regs, field)));	\
-	value;									\
-})
+#define REGISTER(ctx, field)                                                                       \
+	({                                                                                         \
+		__u64 value;                                                                       \
+		asm volatile("%0 = *(u64 *)(%1 + %2)"                                              \
+			     : "=r"(value)                                                         \
+			     : "r"(ctx), "i"(__builtin_offsetof(struct pt_regs, field)));          \
+		value;                                                                             \
+	})
 
 /*
  * Registers at a probe, as ptrace(2) lays them out: user-visible ABI, so no
@@ -44,30 +45,30 @@ struct pt_regs {
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
 	unsigned long ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
 };
-#define ARG1(ctx)	REGISTER(ctx, di)
-#define ARG2(ctx)	REGISTER(ctx, si)
-#define ARG3(ctx)	REGISTER(ctx, dx)
-#define ARG4(ctx)	REGISTER(ctx, cx)
-#define ARG5(ctx)	REGISTER(ctx, r8)
-#define ARG6(ctx)	REGISTER(ctx, r9)
-#define RETURNED(ctx)	REGISTER(ctx, ax)
-#define STACK(ctx)	REGISTER(ctx, sp)
-#define SYSCALL_ARG1(regs)	((regs)->di)
-#define RETURN_POPS	8
+#define ARG1(ctx)	   REGISTER(ctx, di)
+#define ARG2(ctx)	   REGISTER(ctx, si)
+#define ARG3(ctx)	   REGISTER(ctx, dx)
+#define ARG4(ctx)	   REGISTER(ctx, cx)
+#define ARG5(ctx)	   REGISTER(ctx, r8)
+#define ARG6(ctx)	   REGISTER(ctx, r9)
+#define RETURNED(ctx)	   REGISTER(ctx, ax)
+#define STACK(ctx)	   REGISTER(ctx, sp)
+#define SYSCALL_ARG1(regs) ((regs)->di)
+#define RETURN_POPS	   8
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
 	unsigned long regs[31], sp, pc, pstate;
 };
-#define ARG1(ctx)	REGISTER(ctx, regs[0])
-#define ARG2(ctx)	REGISTER(ctx, regs[1])
-#define ARG3(ctx)	REGISTER(ctx, regs[2])
-#define ARG4(ctx)	REGISTER(ctx, regs[3])
-#define ARG5(ctx)	REGISTER(ctx, regs[4])
-#define ARG6(ctx)	REGISTER(ctx, regs[5])
-#define RETURNED(ctx)	REGISTER(ctx, regs[0])
-#define STACK(ctx)	REGISTER(ctx, sp)
-#define SYSCALL_ARG1(regs)	((regs)->regs[0])
-#define RETURN_POPS	0
+#define ARG1(ctx)	   REGISTER(ctx, regs[0])
+#define ARG2(ctx)	   REGISTER(ctx, regs[1])
+#define ARG3(ctx)	   REGISTER(ctx, regs[2])
+#define ARG4(ctx)	   REGISTER(ctx, regs[3])
+#define ARG5(ctx)	   REGISTER(ctx, regs[4])
+#define ARG6(ctx)	   REGISTER(ctx, regs[5])
+#define RETURNED(ctx)	   REGISTER(ctx, regs[0])
+#define STACK(ctx)	   REGISTER(ctx, sp)
+#define SYSCALL_ARG1(regs) ((regs)->regs[0])
+#define RETURN_POPS	   0
 #else
 #error "no register layout for this architecture"
 #endif

@@ -9,14 +9,14 @@
 #include "connection.h"
 
 /* A buffer that cannot be read is given up after this many failed chunks. */
-#define UNREADABLE_MAX	16
+#define UNREADABLE_MAX 16
 
 /* One per thread: it must survive a tail call in the noncore object. */
 struct emission {
-	struct data_record head;	/* of the next chunk */
-	__u64 address;			/* of the next chunk, in the target */
+	struct data_record head; /* of the next chunk */
+	__u64 address;		 /* of the next chunk, in the target */
 	__u64 remaining;
-	__u64 unreadable;		/* chunks */
+	__u64 unreadable; /* chunks */
 };
 
 struct {

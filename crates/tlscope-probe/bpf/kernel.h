@@ -9,8 +9,8 @@
 #include "base.h"
 #include <bpf/bpf_core_read.h>
 
-#define S_IFMT		0170000
-#define S_IFSOCK	0140000
+#define S_IFMT	 0170000
+#define S_IFSOCK 0140000
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

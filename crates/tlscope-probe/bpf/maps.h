@@ -9,14 +9,14 @@
 #include "base.h"
 
 /* TLS over TLS nests calls; more than this is counted and not followed. */
-#define FRAMES_MAX	4
+#define FRAMES_MAX 4
 
 /* A call in flight. Frames on one stack are told apart by stack pointer. */
 struct frame {
 	__u64 stack;
 	__u64 object;
 	__u64 buffer;
-	__u64 length_at;	/* address of the out-parameter of an _ex form */
+	__u64 length_at; /* address of the out-parameter of an _ex form */
 };
 
 struct thread {
@@ -30,7 +30,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct config);
-} config SEC(".maps");
+} config_map SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -57,6 +57,14 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
+/* Ends of connections that found no room in the buffer: read at the end. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct connection_id);
+	__type(value, struct close_record);
+} unsent_closes SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, COUNTER_MAX);
@@ -77,7 +85,7 @@ static __always_inline struct config *configuration(void)
 {
 	__u32 zero = 0;
 
-	return bpf_map_lookup_elem(&config, &zero);
+	return bpf_map_lookup_elem(&config_map, &zero);
 }
 
 /* The filters that the user asked for, before anything is paid. */

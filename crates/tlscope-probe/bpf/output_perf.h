@@ -10,13 +10,13 @@
 #include "emission.h"
 
 /* 12 chunks a program and 33 tail calls carry 6.4 MiB of one call. */
-#define CHUNKS_PER_PROGRAM	12
+#define CHUNKS_PER_PROGRAM 12
 
 /*
  * From kernel 6.0 on, uprobe programs preempt each other: a slot is taken
  * with XADD and given back, and a taken one is passed over.
  */
-#define SCRATCH_SLOTS	4
+#define SCRATCH_SLOTS 4
 
 struct scratch {
 	__u64 taken;
@@ -45,7 +45,7 @@ struct {
 	__uint(key_size, sizeof(__u32));
 	__array(values, int(void *));
 } continuations SEC(".maps") = {
-	.values = { (void *)&emit_rest },
+    .values = {(void *)&emit_rest},
 };
 
 static __always_inline struct scratch *scratch_take(void)

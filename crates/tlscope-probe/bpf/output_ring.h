@@ -10,19 +10,19 @@
 
 #include "emission.h"
 
-#define SHARDS_MAX	64
+#define SHARDS_MAX 64
 
 /*
  * The reader is woken near this fill level and otherwise polls: a wake-up a
  * record would cost the target more than the copy.
  */
-#define WAKEUP_BYTES	(64 * 1024)
-#define WAKEUP_WINDOW	(4 * (CHUNK_MAX + sizeof(struct data_record)))
+#define WAKEUP_BYTES  (64 * 1024)
+#define WAKEUP_WINDOW (4 * (CHUNK_MAX + sizeof(struct data_record)))
 
 /* Chunks of one call where bpf_loop is missing (before 5.17): 8 MiB. */
-#define CHUNKS_UNLOOPED	512
+#define CHUNKS_UNLOOPED 512
 /* Chunks of the longest call there can be, INT_MAX bytes. */
-#define CHUNKS_LOOPED	(0x80000000U / CHUNK_MAX)
+#define CHUNKS_LOOPED (0x80000000U / CHUNK_MAX)
 
 struct ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -58,30 +58,30 @@ static __always_inline __u64 wakeup(void *ring)
 }
 
 /* Reservations need a constant size, so chunks come in size classes. */
-#define DEFINE_CHUNK_CLASS(capacity)						\
-static __noinline int chunk_##capacity(void *ring, struct emission *e)		\
-{										\
-	struct {								\
-		struct data_record head;					\
-		__u8 payload[capacity];						\
-	} *record;								\
-	__u64 length = e->head.length;						\
-										\
-	record = bpf_ringbuf_reserve(ring, sizeof(*record), 0);			\
-	if (!record)								\
-		return CHUNK_BUFFER_FULL;					\
-	record->head = e->head;							\
-	if (length > capacity)							\
-		length = capacity;						\
-	opaque(length);								\
-	if (length > capacity ||						\
-	    bpf_probe_read_user(record->payload, length, (void *)e->address)) {	\
-		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);			\
-		return CHUNK_UNREADABLE;					\
-	}									\
-	bpf_ringbuf_submit(record, wakeup(ring));				\
-	return CHUNK_SENT;							\
-}
+#define DEFINE_CHUNK_CLASS(capacity)                                                               \
+	static __noinline int chunk_##capacity(void *ring, struct emission *e)                     \
+	{                                                                                          \
+		struct {                                                                           \
+			struct data_record head;                                                   \
+			__u8 payload[capacity];                                                    \
+		} *record;                                                                         \
+		__u64 length = e->head.length;                                                     \
+                                                                                                   \
+		record = bpf_ringbuf_reserve(ring, sizeof(*record), 0);                            \
+		if (!record)                                                                       \
+			return CHUNK_BUFFER_FULL;                                                  \
+		record->head = e->head;                                                            \
+		if (length > capacity)                                                             \
+			length = capacity;                                                         \
+		opaque(length);                                                                    \
+		if (length > capacity ||                                                           \
+		    bpf_probe_read_user(record->payload, length, (void *)e->address)) {            \
+			bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);                             \
+			return CHUNK_UNREADABLE;                                                   \
+		}                                                                                  \
+		bpf_ringbuf_submit(record, wakeup(ring));                                          \
+		return CHUNK_SENT;                                                                 \
+	}
 
 DEFINE_CHUNK_CLASS(256)
 DEFINE_CHUNK_CLASS(1024)

@@ -72,7 +72,7 @@ static __always_inline void connection_touches(__u64 object, struct sock *sk, in
 {
 	struct connection *connection = connection_get(object);
 	__u32 ports = BPF_CORE_READ(sk, __sk_common.skc_portpair);
-	struct socket_address address = { .fd = fd };
+	struct socket_address address = {.fd = fd};
 
 	if (!connection)
 		return;

@@ -9,11 +9,29 @@
 #include "base.h"
 
 #if defined(__TARGET_ARCH_x86)
-enum { SYS_READ = 0, SYS_WRITE = 1, SYS_READV = 19, SYS_WRITEV = 20, SYS_SENDFILE = 40,
-       SYS_SENDTO = 44, SYS_RECVFROM = 45, SYS_SENDMSG = 46, SYS_RECVMSG = 47 };
+enum {
+	SYS_READ = 0,
+	SYS_WRITE = 1,
+	SYS_READV = 19,
+	SYS_WRITEV = 20,
+	SYS_SENDFILE = 40,
+	SYS_SENDTO = 44,
+	SYS_RECVFROM = 45,
+	SYS_SENDMSG = 46,
+	SYS_RECVMSG = 47
+};
 #else
-enum { SYS_READ = 63, SYS_WRITE = 64, SYS_READV = 65, SYS_WRITEV = 66, SYS_SENDFILE = 71,
-       SYS_SENDTO = 206, SYS_RECVFROM = 207, SYS_SENDMSG = 211, SYS_RECVMSG = 212 };
+enum {
+	SYS_READ = 63,
+	SYS_WRITE = 64,
+	SYS_READV = 65,
+	SYS_WRITEV = 66,
+	SYS_SENDFILE = 71,
+	SYS_SENDTO = 206,
+	SYS_RECVFROM = 207,
+	SYS_SENDMSG = 211,
+	SYS_RECVMSG = 212
+};
 #endif
 
 static __always_inline bool syscall_names_fd(__u64 number)

@@ -19,8 +19,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* How a data function tells its caller how many bytes it moved. */
 enum length_form {
-	LENGTH_RETURNED,	/* int, > 0 */
-	LENGTH_STORED,		/* returns 1 and stores a size_t */
+	LENGTH_RETURNED, /* int, > 0 */
+	LENGTH_STORED,	 /* returns 1 and stores a size_t */
 };
 
 static __always_inline void connection_end(void *ctx, __u64 object, bool forget)
@@ -39,7 +39,7 @@ static __always_inline void connection_end(void *ctx, __u64 object, bool forget)
 		record.total[0] = connection->total[0];
 		record.total[1] = connection->total[1];
 		if (!emit_record(ctx, object, &record, sizeof(record)))
-			count(COUNTER_BUFFER_FULL_RECORDS, 1);
+			bpf_map_update_elem(&unsent_closes, &record.connection, &record, BPF_ANY);
 	}
 	if (forget) {
 		connection_key(&key, object);
@@ -102,46 +102,42 @@ static __always_inline int data_return(struct pt_regs *ctx, enum direction direc
 #ifdef TLSCOPE_CORE
 extern bool bpf_session_is_return(void) __ksym __weak;
 
-#define DEFINE_SESSION(name, on_entry, on_return)	\
-SEC("uprobe.session")					\
-int name##_session(struct pt_regs *ctx)			\
-{							\
-	if (bpf_session_is_return())			\
-		return on_return;			\
-	if (!wanted())					\
-		return 1;				\
-	on_entry;					\
-	return 0;					\
-}
+#define DEFINE_SESSION(name, on_entry, on_return)                                                  \
+	SEC("uprobe.session")                                                                      \
+	int name##_session(struct pt_regs *ctx)                                                    \
+	{                                                                                          \
+		if (bpf_session_is_return())                                                       \
+			return on_return;                                                          \
+		if (!wanted())                                                                     \
+			return 1;                                                                  \
+		on_entry;                                                                          \
+		return 0;                                                                          \
+	}
 #else
 #define DEFINE_SESSION(name, on_entry, on_return)
 #endif
 
-#define DEFINE_CALL(name, on_entry, on_return)		\
-SEC("uprobe")						\
-int name##_entry(struct pt_regs *ctx)			\
-{							\
-	if (wanted())					\
-		on_entry;				\
-	return 0;					\
-}							\
-SEC("uretprobe")					\
-int name##_return(struct pt_regs *ctx)			\
-{							\
-	return wanted() ? on_return : 0;		\
-}							\
-DEFINE_SESSION(name, on_entry, on_return)
+#define DEFINE_CALL(name, on_entry, on_return)                                                     \
+	SEC("uprobe")                                                                              \
+	int name##_entry(struct pt_regs *ctx)                                                      \
+	{                                                                                          \
+		if (wanted())                                                                      \
+			on_entry;                                                                  \
+		return 0;                                                                          \
+	}                                                                                          \
+	SEC("uretprobe")                                                                           \
+	int name##_return(struct pt_regs *ctx)                                                     \
+	{                                                                                          \
+		return wanted() ? on_return : 0;                                                   \
+	}                                                                                          \
+	DEFINE_SESSION(name, on_entry, on_return)
 
-DEFINE_CALL(write, frame_push(ctx, 0),
-	    data_return(ctx, DIRECTION_SENT, LENGTH_RETURNED))
-DEFINE_CALL(read, frame_push(ctx, 0),
-	    data_return(ctx, DIRECTION_RECEIVED, LENGTH_RETURNED))
-DEFINE_CALL(write_ex, frame_push(ctx, ARG4(ctx)),
-	    data_return(ctx, DIRECTION_SENT, LENGTH_STORED))
+DEFINE_CALL(write, frame_push(ctx, 0), data_return(ctx, DIRECTION_SENT, LENGTH_RETURNED))
+DEFINE_CALL(read, frame_push(ctx, 0), data_return(ctx, DIRECTION_RECEIVED, LENGTH_RETURNED))
+DEFINE_CALL(write_ex, frame_push(ctx, ARG4(ctx)), data_return(ctx, DIRECTION_SENT, LENGTH_STORED))
 DEFINE_CALL(read_ex, frame_push(ctx, ARG4(ctx)),
 	    data_return(ctx, DIRECTION_RECEIVED, LENGTH_STORED))
-DEFINE_CALL(write_ex2, frame_push(ctx, ARG5(ctx)),
-	    data_return(ctx, DIRECTION_SENT, LENGTH_STORED))
+DEFINE_CALL(write_ex2, frame_push(ctx, ARG5(ctx)), data_return(ctx, DIRECTION_SENT, LENGTH_STORED))
 
 static __always_inline int handshake_returns(struct pt_regs *ctx)
 {

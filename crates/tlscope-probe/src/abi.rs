@@ -159,28 +159,14 @@ pub struct SecretRecord {
     pub secret: [u8; SECRET_MAX],
 }
 
-impl SecretRecord {
-    /// Field names with their offsets, for the comparison with BTF.
-    pub const FIELDS: &'static [(&'static str, usize)] = &[
-        ("header", std::mem::offset_of!(SecretRecord, header)),
-        ("connection", std::mem::offset_of!(SecretRecord, connection)),
-        ("socket", std::mem::offset_of!(SecretRecord, socket)),
-        (
-            "label_length",
-            std::mem::offset_of!(SecretRecord, label_length),
-        ),
-        (
-            "secret_length",
-            std::mem::offset_of!(SecretRecord, secret_length),
-        ),
-        ("label", std::mem::offset_of!(SecretRecord, label)),
-        (
-            "client_random",
-            std::mem::offset_of!(SecretRecord, client_random),
-        ),
-        ("secret", std::mem::offset_of!(SecretRecord, secret)),
-    ];
+// The same numbers are asserted in abi.h.
+const _: () = {
+    assert!(size_of::<SecretRecord>() == 264);
+    assert!(std::mem::offset_of!(SecretRecord, label) == 120);
+    assert!(std::mem::offset_of!(SecretRecord, secret) == 200);
+};
 
+impl SecretRecord {
     pub fn label(&self) -> &[u8] {
         &self.label[..(self.label_length as usize).min(LABEL_MAX)]
     }

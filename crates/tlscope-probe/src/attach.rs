@@ -90,7 +90,7 @@ fn attach_point(
                 session: point == Point::Session,
                 ..Default::default()
             };
-            let pid = attachment.pid.map_or(-1, |pid| pid as i32);
+            let pid = attachment.pid.map_or(-1, u32::cast_signed);
             Ok(vec![
                 program.attach_uprobe_multi_with_opts(pid, path, "", opts)?,
             ])

@@ -49,14 +49,13 @@ impl<'h> EventSource<'h> {
         handler: Handler<'h>,
     ) -> libbpf_rs::Result<Self> {
         let handler = Rc::new(RefCell::new(handler));
-        let source = match object.maps().find(|map| map.name() == "perf") {
-            Some(map) => Source::Perf(PerfSource::new(&map, shard_bytes, handler)?),
-            None => {
-                let shards = rings
-                    .iter()
-                    .map(|ring| ring_shard(ring, Rc::clone(&handler)));
-                Source::Rings(shards.collect::<libbpf_rs::Result<_>>()?)
-            }
+        let source = if let Some(map) = object.maps().find(|map| map.name() == "perf") {
+            Source::Perf(PerfSource::new(&map, shard_bytes, handler)?)
+        } else {
+            let shards = rings
+                .iter()
+                .map(|ring| ring_shard(ring, Rc::clone(&handler)));
+            Source::Rings(shards.collect::<libbpf_rs::Result<_>>()?)
         };
         Ok(Self(source))
     }
@@ -204,5 +203,5 @@ pub fn monotonic_ns() -> u64 {
     };
     // SAFETY: `now` is a valid timespec; CLOCK_MONOTONIC always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }

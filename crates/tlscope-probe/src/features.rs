@@ -46,6 +46,7 @@ impl fmt::Display for AttachMode {
 
 /// What was found out about the running kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // each is one question to the kernel
 pub struct Features {
     /// `/sys/kernel/btf/vmlinux` exists: the core object can be relocated.
     pub btf: bool,

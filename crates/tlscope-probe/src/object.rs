@@ -212,7 +212,7 @@ fn set_uprobe_multi(program: &mut OpenProgramMut<'_>) {
 fn shrink_data_maps(open: &mut OpenObject) -> libbpf_rs::Result<()> {
     const MINIMUM: u32 = 64;
     for mut map in open.maps_mut() {
-        if ["connections", "threads", "emissions"]
+        if ["connections", "threads", "emissions", "unsent_closes"]
             .iter()
             .any(|name| map.name() == *name)
         {
@@ -254,7 +254,7 @@ fn create_rings(open: &mut OpenObject, settings: &Settings) -> Result<Vec<MapHan
 
 fn fill_maps(object: &Object, settings: &Settings, rings: &[MapHandle]) -> libbpf_rs::Result<()> {
     for map in object.maps() {
-        if map.name() == "config" {
+        if map.name() == "config_map" {
             map.update(
                 &0_u32.to_ne_bytes(),
                 settings.config.as_bytes(),

@@ -91,9 +91,8 @@ impl Tracer {
                 return Err(LoadError::CoreUnsupported);
             }
             Some(ObjectKind::Core) => &[ObjectKind::Core],
-            Some(ObjectKind::Noncore) => &[ObjectKind::Noncore],
             None if features.can_core() => &[ObjectKind::Core, ObjectKind::Noncore],
-            None => &[ObjectKind::Noncore],
+            Some(ObjectKind::Noncore) | None => &[ObjectKind::Noncore],
         };
         let mut result = Err(LoadError::CoreUnsupported);
         for kind in kinds {
@@ -269,6 +268,17 @@ impl Tracer {
                 let key = abi::ConnectionKey::read_from_bytes(&key).ok()?;
                 Some((key, abi::Connection::read_from_bytes(&value).ok()?))
             })
+            .collect()
+    }
+
+    /// Ends of connections that found no room in a buffer.
+    pub fn unsent_closes(&self) -> Vec<abi::CloseRecord> {
+        let Some(map) = self.map("unsent_closes") else {
+            return Vec::new();
+        };
+        map.keys()
+            .filter_map(|key| map.lookup(&key, MapFlags::ANY).ok()?)
+            .filter_map(|value| abi::CloseRecord::read_from_bytes(&value).ok())
             .collect()
     }
 

@@ -311,6 +311,13 @@ impl Session<'_> {
             return;
         }
         let mut receiver = self.receiver.borrow_mut();
+        for close in self.tracer.unsent_closes() {
+            if of_process(close.header.pid) {
+                let key = records::key(close.header.pid, close.connection);
+                let result = receiver.pipeline.connection_totals(key, close.total);
+                let _ = receiver.keep(result);
+            }
+        }
         for (key, connection) in self.tracer.connections() {
             if of_process(key.pid) {
                 let id = tlscope_probe::abi::ConnectionId {

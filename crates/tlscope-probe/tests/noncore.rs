@@ -1,0 +1,274 @@
+//! The noncore object against what the verifier of kernel 4.18 takes, read off
+//! the object itself: no such kernel is at hand. No root.
+
+use std::collections::BTreeSet;
+
+use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SymbolKind};
+use tlscope_probe::ObjectKind;
+
+/// `BPF_MAXINSNS` before kernel 5.2.
+const INSTRUCTIONS_MAX: usize = 4096;
+const INSTRUCTION: usize = 8;
+
+const CALL: u8 = 0x85;
+const LOAD_IMM64: u8 = 0x18;
+const CLASS_MASK: u8 = 0x07;
+const CLASS_JMP: u8 = 0x05;
+const CLASS_JMP32: u8 = 0x06;
+const EXIT: u8 = 0x95;
+const XADD: u8 = 0xdb;
+const CLASS_STX: u8 = 0x03;
+const MODE_MASK: u8 = 0xe0;
+const MODE_ATOMIC: u8 = 0xc0;
+
+/// Helpers by number, with the kernel that brought each. 112 and 114 are 5.5:
+/// libbpf turns them into 4 and 45 where they are missing.
+const HELPERS: &[(i32, &str)] = &[
+    (1, "map_lookup_elem 3.19"),
+    (2, "map_update_elem 3.19"),
+    (3, "map_delete_elem 3.19"),
+    (5, "ktime_get_ns 4.1"),
+    (12, "tail_call 4.2"),
+    (14, "get_current_pid_tgid 4.2"),
+    (15, "get_current_uid_gid 4.2"),
+    (16, "get_current_comm 4.2"),
+    (25, "perf_event_output 4.4"),
+    (112, "probe_read_user, rewritten to probe_read 4.1"),
+    (113, "probe_read_kernel, rewritten to probe_read 4.1"),
+    (114, "probe_read_user_str, rewritten to probe_read_str 4.11"),
+];
+
+/// Map types by number, with the kernel that brought each.
+const MAP_TYPES: &[(u32, &str)] = &[
+    (1, "hash 3.19"),
+    (2, "array 3.19"),
+    (3, "prog_array 4.2"),
+    (4, "perf_event_array 4.3"),
+    (6, "percpu_array 4.6"),
+    (9, "lru_hash 4.10"),
+];
+
+struct Code {
+    section: String,
+    bytes: Vec<u8>,
+    /// Offsets of instructions that a relocation completes.
+    relocated: BTreeSet<u64>,
+}
+
+impl Code {
+    fn instructions(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.bytes.chunks(INSTRUCTION).enumerate()
+    }
+}
+
+fn programs() -> Vec<Code> {
+    let file = object::File::parse(ObjectKind::Noncore.bytes()).expect("an ELF file");
+    let programs: Vec<Code> = file
+        .sections()
+        .filter(|section| section.kind() == object::SectionKind::Text && section.size() > 0)
+        .map(|section| Code {
+            section: section.name().unwrap().to_string(),
+            bytes: section.data().unwrap().to_vec(),
+            relocated: section.relocations().map(|(offset, _)| offset).collect(),
+        })
+        .collect();
+    assert!(programs.len() >= 3, "uprobe, uretprobe and raw_tp sections");
+    programs
+}
+
+#[test]
+fn programs_are_short_enough() {
+    let file = object::File::parse(ObjectKind::Noncore.bytes()).unwrap();
+    let mut seen = 0;
+    for symbol in file
+        .symbols()
+        .filter(|symbol| symbol.kind() == SymbolKind::Text)
+    {
+        let count = symbol.size() as usize / INSTRUCTION;
+        let name = symbol.name().unwrap();
+        assert!(count <= INSTRUCTIONS_MAX, "{name} has {count} instructions");
+        seen += usize::from(count > 0);
+    }
+    assert!(seen > 10, "{seen} programs");
+}
+
+/// What `check_cfg` refuses before 5.3: an edge to an instruction that the walk
+/// is still inside of. A jump back to a shared tail is no loop.
+#[test]
+fn no_loops() {
+    for code in programs() {
+        let mut states = vec![State::Unseen; code.bytes.len() / INSTRUCTION];
+        for start in 0..states.len() {
+            if states[start] == State::Unseen {
+                walk(&code, start, &mut states);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unseen,
+    Inside,
+    Done,
+}
+
+fn walk(code: &Code, start: usize, states: &mut [State]) {
+    let mut stack = vec![(start, 0)];
+    states[start] = State::Inside;
+    while let Some((index, edge)) = stack.pop() {
+        let Some(next) = successors(code, index).get(edge).copied() else {
+            states[index] = State::Done;
+            continue;
+        };
+        stack.push((index, edge + 1));
+        let section = &code.section;
+        assert!(
+            states[next] != State::Inside,
+            "{section}: a loop from {index} to {next}"
+        );
+        if states[next] == State::Unseen {
+            states[next] = State::Inside;
+            stack.push((next, 0));
+        }
+    }
+}
+
+fn successors(code: &Code, index: usize) -> Vec<usize> {
+    const ALWAYS: u8 = 0x05;
+    let instruction = &code.bytes[index * INSTRUCTION..][..INSTRUCTION];
+    let offset = i16::from_le_bytes([instruction[2], instruction[3]]);
+    let target = (index + 1).wrapping_add_signed(offset.into());
+    match instruction[0] {
+        EXIT => Vec::new(),
+        ALWAYS => vec![target],
+        LOAD_IMM64 => vec![index + 2],
+        opcode if opcode & CLASS_MASK == CLASS_JMP && opcode != CALL => vec![index + 1, target],
+        _ => vec![index + 1],
+    }
+}
+
+#[test]
+fn no_subprogram_no_young_instruction() {
+    for code in programs() {
+        let place = |index: usize| format!("{} instruction {index}", code.section);
+        for (index, instruction) in code.instructions() {
+            let opcode = instruction[0];
+            let class = opcode & CLASS_MASK;
+            assert_ne!(
+                class,
+                CLASS_JMP32,
+                "{}: 32-bit jumps need 5.1",
+                place(index)
+            );
+            if opcode == CALL {
+                // BPF_PSEUDO_CALL in the source register: 4.18 refuses it beside tail calls.
+                assert_eq!(
+                    instruction[1] >> 4,
+                    0,
+                    "{}: a call to a subprogram",
+                    place(index)
+                );
+            }
+            if class == CLASS_STX && opcode & MODE_MASK == MODE_ATOMIC {
+                let operation = i32::from_le_bytes(instruction[4..8].try_into().unwrap());
+                assert_eq!(
+                    (opcode, operation),
+                    (XADD, 0),
+                    "{}: only XADD is old",
+                    place(index)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn only_helpers_of_4_18() {
+    let mut used = BTreeSet::new();
+    for code in programs() {
+        for (_, instruction) in code.instructions().filter(|(_, bytes)| bytes[0] == CALL) {
+            used.insert(i32::from_le_bytes(instruction[4..8].try_into().unwrap()));
+        }
+    }
+    assert!(used.contains(&25), "perf_event_output is how records leave");
+    for helper in used {
+        let known = HELPERS.iter().any(|(number, _)| *number == helper);
+        assert!(known, "helper {helper} is not in the list of what 4.18 has");
+    }
+}
+
+#[test]
+fn no_globals_and_no_kernel_relocations() {
+    let file = object::File::parse(ObjectKind::Noncore.bytes()).unwrap();
+    for section in file.sections() {
+        let name = section.name().unwrap();
+        let global = [".data", ".rodata", ".bss", ".kconfig", ".ksyms"]
+            .iter()
+            .any(|g| name.starts_with(g));
+        assert!(
+            !global || section.size() == 0,
+            "{name}: maps of globals need 5.2"
+        );
+    }
+    // 64-bit immediates are the only thing that is relocated, and all are maps.
+    for code in programs() {
+        for offset in &code.relocated {
+            assert_eq!(
+                code.bytes[*offset as usize], LOAD_IMM64,
+                "{}+{offset:#x}",
+                code.section
+            );
+        }
+    }
+    let maps = file
+        .section_by_name(".maps")
+        .expect("a section of maps")
+        .index();
+    for section in file
+        .sections()
+        .filter(|s| s.kind() == object::SectionKind::Text)
+    {
+        for (_, relocation) in section.relocations() {
+            let RelocationTarget::Symbol(symbol) = relocation.target() else {
+                panic!("a relocation without a symbol");
+            };
+            let symbol = file.symbol_by_index(symbol).unwrap();
+            assert_eq!(
+                symbol.section_index(),
+                Some(maps),
+                "{}",
+                symbol.name().unwrap()
+            );
+        }
+    }
+    assert_eq!(core_relocations(), 0, "CO-RE relocations need BTF");
+}
+
+/// `core_relo_len` of the `.BTF.ext` header: absent, or empty.
+fn core_relocations() -> u32 {
+    let file = object::File::parse(ObjectKind::Noncore.bytes()).unwrap();
+    let data = file
+        .section_by_name(".BTF.ext")
+        .expect("clang -g writes it")
+        .data()
+        .unwrap();
+    let word = |at: usize| u32::from_le_bytes(data[at..at + 4].try_into().unwrap());
+    let header_length = word(4);
+    if header_length >= 32 { word(28) } else { 0 }
+}
+
+#[test]
+fn only_map_types_of_4_18() {
+    let object = libbpf_rs::ObjectBuilder::default()
+        .open_memory(ObjectKind::Noncore.bytes())
+        .expect("opening needs no privilege");
+    let mut seen = 0;
+    for map in object.maps() {
+        let number = map.map_type() as u32;
+        let known = MAP_TYPES.iter().any(|(known, _)| *known == number);
+        assert!(known, "map {:?} has type {number}", map.name());
+        seen += 1;
+    }
+    assert!(seen >= 8, "{seen} maps");
+}
