@@ -6,6 +6,7 @@
 
 mod aarch64;
 mod callee;
+mod functions;
 mod questions;
 mod references;
 mod value;
@@ -16,8 +17,8 @@ use crate::elf::{Address, Elf};
 use crate::plan::Arch;
 
 pub(crate) use questions::{
-    Call, CallSite, Copy, callees, calls_of, calls_with_text, copies_to_argument,
-    functions_with_text, random_passed_on, takes_argument,
+    Call, CallSite, Copy, Store, callees, calls_of, calls_with_text, copies_to_argument,
+    functions_with_text, random_looped_over, random_passed_on, stores_of, takes_argument,
 };
 pub(crate) use value::{Path, Root, Value};
 

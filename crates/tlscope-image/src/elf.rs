@@ -170,6 +170,18 @@ impl<'d> Elf<'d> {
         self.find_bytes(&terminated, limit)
     }
 
+    /// The start of the text that `inside` is in: one behind the NUL before it.
+    pub fn text_start(&self, inside: Address) -> Option<Address> {
+        const LONGEST: usize = 256;
+        let segment = self.segment_of(inside)?;
+        let position = segment.position_of(inside)?;
+        let before = segment
+            .bytes
+            .get(position.saturating_sub(LONGEST)..position)?;
+        let back = before.len() - memchr::memrchr(0, before)? - 1;
+        inside.0.checked_sub(back as u64).map(Address)
+    }
+
     /// Every address at which `pattern` stands, at most `limit` of them.
     pub fn find_bytes(&self, pattern: &[u8], limit: usize) -> Vec<Address> {
         let finder = memmem::Finder::new(pattern);

@@ -76,6 +76,13 @@ pub(super) fn forms(word: u32, address: Address) -> Option<Forms> {
     })
 }
 
+/// The target of a `bl`, for the sweep over an image.
+pub(super) fn linked_branch(word: u32, address: Address) -> Option<Address> {
+    let word = Word(word);
+    word.is(0xfc00_0000, 0x9400_0000)
+        .then(|| Address(address.0.wrapping_add_signed(word.signed(0, 26) << 2)))
+}
+
 /// One instruction's bits.
 #[derive(Debug, Clone, Copy)]
 struct Word(u32);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use super::callee::{follow_stub, resolve};
+use super::functions::starts_of;
 use super::references::references;
 use super::value::Path;
 use super::walk::{Event, FUNCTION, Known, Limits, Step, walk};
@@ -134,6 +135,8 @@ pub(crate) fn takes_argument(elf: &Elf<'_>, function: Address, argument: u8) -> 
 pub(crate) struct CallSite {
     pub(crate) at: Address,
     pub(crate) target: Option<Address>,
+    /// The value that was called: a constant, or where a pointer was loaded from.
+    pub(crate) through: Value,
     pub(crate) arguments: Vec<Value>,
 }
 
@@ -150,6 +153,7 @@ pub(crate) fn calls_of(elf: &Elf<'_>, function: Address) -> Vec<CallSite> {
                 let call = CallSite {
                     at,
                     target: resolve(elf, &target),
+                    through: target,
                     arguments,
                 };
                 if !calls.contains(&call) {
@@ -162,12 +166,71 @@ pub(crate) fn calls_of(elf: &Elf<'_>, function: Address) -> Vec<CallSite> {
     calls
 }
 
+/// A store to memory, in terms of the function's arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Store {
+    pub(crate) at: Address,
+    pub(crate) to: Value,
+}
+
+/// The stores of a function to places that can be told.
+pub(crate) fn stores_of(elf: &Elf<'_>, function: Address) -> Vec<Store> {
+    let mut stores = Vec::new();
+    walk(
+        elf,
+        function,
+        Known::Arguments,
+        FUNCTION,
+        &mut |at, event| {
+            if let Event::Store { to, .. } = event
+                && to.path().is_some()
+            {
+                let store = Store { at, to };
+                if !stores.contains(&store) {
+                    stores.push(store);
+                }
+            }
+            GO_ON
+        },
+    );
+    stores
+}
+
 /// The functions that load the address of one of `texts`, with one place of loading in each.
 pub(crate) fn functions_with_text(elf: &Elf<'_>, texts: &[Address]) -> BTreeMap<Address, Address> {
-    references(elf, texts)
+    let places: Vec<Address> = references(elf, texts)
         .into_iter()
-        .filter_map(|reference| Some((elf.function_around(reference.at)?.start, reference.at)))
+        .map(|reference| reference.at)
+        .collect();
+    starts_of(elf, &places)
+        .into_iter()
+        .map(|(place, start)| (start, place))
         .collect()
+}
+
+/// The buffer inside its first argument that a key-log sink turns to hexadecimal digits itself, in a
+/// loop over 32 bytes.
+pub(crate) fn random_looped_over(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
+    const RANDOM_LENGTH: Value = Value::Const(0x20);
+    let mut found = BTreeSet::new();
+    let mut bounded = false;
+    walk(elf, sink, Known::Arguments, FUNCTION, &mut |at, event| {
+        match event {
+            Event::LoadByte {
+                base: Value::Path(field),
+            } if field.root == Root::Argument(0) => {
+                found.insert(Copy { field, at });
+            }
+            Event::Compare { right, .. } => bounded |= right == RANDOM_LENGTH,
+            _ => {}
+        }
+        GO_ON
+    });
+    if bounded {
+        found.into_iter().collect()
+    } else {
+        Vec::new()
+    }
 }
 
 /// The 32 bytes that a key-log sink passes on with their length, as a path from its first argument.

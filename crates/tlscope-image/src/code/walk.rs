@@ -35,6 +35,10 @@ pub(crate) enum Event<'a> {
     Load {
         from: Value,
     },
+    /// One byte at an index from `base`: a loop over a buffer.
+    LoadByte {
+        base: Value,
+    },
     Store {
         to: Value,
         from: &'a Value,
@@ -300,6 +304,13 @@ impl Walk<'_, '_> {
             Source::Const(value) => Value::Const(value),
             Source::AddressOf(memory) => state.address_of(memory),
             Source::Load(memory) => {
+                if memory.index.is_some() && memory.width == 1 {
+                    let base = state.address_of(Memory {
+                        index: None,
+                        ..memory
+                    });
+                    self.emit(at, Event::LoadByte { base })?;
+                }
                 let from = state.address_of(memory);
                 self.emit(at, Event::Load { from: from.clone() })?;
                 state.load(&from)

@@ -209,26 +209,35 @@ fn set(decoded: &Decoded, from: Source) -> Vec<Effect> {
     }
 }
 
-/// Every register that the instruction writes, now unknown.
+/// Every register and place in memory that the instruction writes, now unknown.
 fn clobbered(decoded: &Decoded) -> Vec<Effect> {
     let mut factory = InstructionInfoFactory::new();
-    factory
-        .info(decoded)
+    let info = factory.info(decoded);
+    let registers = info
         .used_registers()
         .iter()
-        .filter(|used| {
-            !matches!(
-                used.access(),
-                OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
-            )
-        })
+        .filter(|used| is_written(used.access()))
         .filter_map(|used| register(used.register()))
         .filter(|written| *written != RSP)
         .map(|to| Effect::Set {
             to,
             from: Source::Unknown,
-        })
+        });
+    let writes_memory = decoded.op0_kind() == OpKind::Memory && is_written(info.op0_access());
+    let stored = if writes_memory { memory(decoded) } else { None };
+    registers
+        .chain(stored.map(|to| Effect::Store {
+            to,
+            from: Source::Unknown,
+        }))
         .collect()
+}
+
+fn is_written(access: OpAccess) -> bool {
+    !matches!(
+        access,
+        OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
+    )
 }
 
 fn source(decoded: &Decoded, operand: u32) -> Source {

@@ -1,5 +1,7 @@
 //! BoringSSL: Android, Chromium, gRPC, Bun and others, shared or linked in, with or without names.
 
+mod unnamed;
+
 use crate::elf::Elf;
 use crate::library::{Library, Recognised, sink, ssl_api};
 use crate::plan::{Family, Plan};
@@ -37,8 +39,12 @@ impl Library for BoringSsl {
 
     fn plan(&self, elf: &Elf<'_>, recognised: Recognised) -> Plan {
         let mut plan = recognised.into_plan(elf, self.family());
-        ssl_api::add_data(elf, &mut plan);
-        ssl_api::add_lifecycle(elf, &mut plan);
+        if elf.symbols.get("SSL_read").is_some() {
+            ssl_api::add_data(elf, &mut plan);
+            ssl_api::add_lifecycle(elf, &mut plan);
+        } else {
+            unnamed::add_functions(elf, &mut plan);
+        }
         sink::add_secrets(elf, &mut plan);
         plan
     }

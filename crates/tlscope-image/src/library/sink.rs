@@ -176,13 +176,16 @@ fn client_random(elf: &Elf<'_>, sink: Address) -> Result<LayoutValue, String> {
     let accessor = elf.symbols.get("SSL_get_client_random");
     let copied = accessor.map(|accessor| code::copies_to_argument(elf, accessor.address, 1));
     let copied = copied.as_deref().and_then(shortest);
-    let passed = code::random_passed_on(elf, sink);
+    let mut passed = code::random_passed_on(elf, sink);
+    if passed.is_empty() {
+        passed = code::random_looped_over(elf, sink);
+    }
     let passed = shortest(&passed);
     let by_accessor =
         |copy: &Copy| format!("SSL_get_client_random copies {} at {}", copy.field, copy.at);
     let by_sink = |copy: &Copy| {
         format!(
-            "the sink passes {} on with length 0x20 at {}",
+            "the sink takes {} with length 0x20 at {}",
             copy.field, copy.at
         )
     };
@@ -200,7 +203,10 @@ fn client_random(elf: &Elf<'_>, sink: Address) -> Result<LayoutValue, String> {
         (Some((path, copy)), None) => (path, by_accessor(copy)),
         (None, Some((path, passing))) => (path, by_sink(passing)),
         (None, None) => {
-            return Err("the key-log sink is known, but neither SSL_get_client_random nor its own code shows where the client random is".into());
+            return Err(format!(
+                "the key-log sink is {sink}, but neither SSL_get_client_random nor its own code \
+                 shows where the client random is"
+            ));
         }
     };
     Ok(LayoutValue {

@@ -38,10 +38,7 @@ pub(super) fn add_data(elf: &Elf<'_>, plan: &mut Plan) {
         .iter()
         .filter(|name| elf.symbols.get(name).is_none())
     {
-        plan.missing.push(Missing {
-            what: format!("`{name}`"),
-            why: "no symbol names it".into(),
-        });
+        plan.missing.push(unnamed(name));
     }
     let delegations = delegations(elf, &present);
     let mut taken = BTreeSet::new();
@@ -62,11 +59,15 @@ pub(super) fn add_lifecycle(elf: &Elf<'_>, plan: &mut Plan) {
     for (name, role) in LIFECYCLE {
         match elf.symbols.get(name) {
             Some(symbol) => add_probe(elf, plan, symbol, *role),
-            None => plan.missing.push(Missing {
-                what: format!("`{name}`"),
-                why: "no symbol names it".into(),
-            }),
+            None => plan.missing.push(unnamed(name)),
         }
+    }
+}
+
+pub(super) fn unnamed(name: &str) -> Missing {
+    Missing {
+        what: format!("`{name}`"),
+        why: "no symbol names it".into(),
     }
 }
 

@@ -1,0 +1,78 @@
+//! Where functions start, and who calls them, in images that have neither symbols nor call frames.
+
+use std::collections::BTreeMap;
+
+use super::aarch64;
+use crate::elf::{Address, Elf, Segment};
+use crate::plan::Arch;
+
+/// For each place in the code, the start of its function, where one is known.
+///
+/// By symbol or call frame; without either, the nearest place before it that is called directly.
+/// That is a start, but not for sure of this function: the caller walks from it and sees.
+pub(crate) fn starts_of(elf: &Elf<'_>, places: &[Address]) -> BTreeMap<Address, Address> {
+    let mut starts: BTreeMap<Address, Address> = places
+        .iter()
+        .filter_map(|place| Some((*place, elf.function_around(*place)?.start)))
+        .collect();
+    let unknown: Vec<Address> = places
+        .iter()
+        .filter(|place| !starts.contains_key(place))
+        .copied()
+        .collect();
+    if unknown.is_empty() || !elf.frames.is_empty() {
+        return starts;
+    }
+    // Larger functions than this exist, but none that a library's plan asks for.
+    const LARGEST: u64 = 0x4000;
+    for_each_call(elf, &mut |_, target| {
+        for place in &unknown {
+            if place
+                .distance_from(target)
+                .is_some_and(|distance| distance < LARGEST)
+            {
+                let start = starts.entry(*place).or_insert(target);
+                *start = (*start).max(target);
+            }
+        }
+    });
+    starts
+}
+
+fn for_each_call(elf: &Elf<'_>, visit: &mut dyn FnMut(Address, Address)) {
+    for segment in elf.code_segments() {
+        match elf.arch {
+            Arch::X86_64 => relative_calls(segment, visit),
+            Arch::Aarch64 => linked_branches(segment, visit),
+        }
+    }
+}
+
+/// `call rel32`. The byte E8 also stands inside other instructions, so only targets that are
+/// aligned as compilers align functions count.
+fn relative_calls(segment: &Segment<'_>, visit: &mut dyn FnMut(Address, Address)) {
+    const ALIGNMENT: u64 = 16;
+    const LENGTH: u64 = 5;
+    for position in memchr::memchr_iter(0xe8, segment.bytes) {
+        let Some(&[d0, d1, d2, d3]) = segment.bytes.get(position + 1..position + 5) else {
+            continue;
+        };
+        let at = segment.address.0.wrapping_add(position as u64);
+        let displacement = i64::from(i32::from_le_bytes([d0, d1, d2, d3]));
+        let target = at.wrapping_add(LENGTH).wrapping_add_signed(displacement);
+        let inside = target.wrapping_sub(segment.address.0) < segment.bytes.len() as u64;
+        if inside && target.is_multiple_of(ALIGNMENT) {
+            visit(Address(at), Address(target));
+        }
+    }
+}
+
+fn linked_branches(segment: &Segment<'_>, visit: &mut dyn FnMut(Address, Address)) {
+    for (index, word) in segment.bytes.chunks_exact(4).enumerate() {
+        let at = Address(segment.address.0.wrapping_add(index as u64 * 4));
+        let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+        if let Some(target) = aarch64::linked_branch(word, at) {
+            visit(at, target);
+        }
+    }
+}
