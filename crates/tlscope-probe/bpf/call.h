@@ -13,7 +13,7 @@ static __always_inline struct thread *thread_get(void)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
-	struct thread fresh = {};
+	struct thread fresh = {.fd = -1};
 
 	if (thread)
 		return thread;

@@ -21,7 +21,7 @@ struct frame {
 
 struct thread {
 	__u32 depth;
-	__u32 reserved;
+	__s32 fd; /* noncore: what the running system call names */
 	struct frame frames[FRAMES_MAX];
 };
 

@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
- * Which socket a connection runs over: the one that its own call touches. The
- * address is read from the kernel's struct sock at that moment, never matched
- * by number later.
+ * Reading sockets with CO-RE. Before 6.3, the system call that a thread makes
+ * inside a TLS call leads from its descriptor to the socket.
  */
-#ifndef TLSCOPE_SOCKET_H
-#define TLSCOPE_SOCKET_H
+#ifndef TLSCOPE_SOCKET_CORE_H
+#define TLSCOPE_SOCKET_CORE_H
 
-#include "call.h"
-#include "connection.h"
 #include "kernel.h"
 
-/* The open file behind a descriptor of the current task, if it is a socket. */
+/* The socket behind a descriptor of the current task, or NULL. */
 static __always_inline struct socket *socket_of_fd(__u32 fd)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -31,7 +28,7 @@ static __always_inline struct socket *socket_of_fd(__u32 fd)
  * The descriptor of the running system call, when it really is this socket:
  * with io_uring or a kernel thread it is not, and the number stays unknown.
  */
-static __always_inline int fd_of_syscall(struct sock *sk)
+static __always_inline int sock_fd(struct sock *sk)
 {
 	struct pt_regs *regs;
 	struct socket *socket;
@@ -48,7 +45,12 @@ static __always_inline int fd_of_syscall(struct sock *sk)
 	return fd;
 }
 
-static __always_inline void address_read(struct socket_address *to, struct sock *sk)
+static __always_inline __u32 sock_ports(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, __sk_common.skc_portpair);
+}
+
+static __always_inline void sock_address(struct socket_address *to, struct sock *sk)
 {
 	const struct sock_common *from = &sk->__sk_common;
 	__u16 port = BPF_CORE_READ(from, skc_dport);
@@ -65,55 +67,6 @@ static __always_inline void address_read(struct socket_address *to, struct sock 
 		BPF_CORE_READ_INTO(&to->local, from, skc_v6_rcv_saddr);
 		BPF_CORE_READ_INTO(&to->remote, from, skc_v6_daddr);
 	}
-}
-
-/* fd < 0: look it up, but only when the socket is new to the connection. */
-static __always_inline void connection_touches(__u64 object, struct sock *sk, int fd)
-{
-	struct connection *connection = connection_get(object);
-	__u32 ports = BPF_CORE_READ(sk, __sk_common.skc_portpair);
-	struct socket_address address = {.fd = fd};
-
-	if (!connection)
-		return;
-	if (connection->sock == (__u64)sk && connection->port_pair == ports)
-		return;
-	if (fd < 0)
-		address.fd = fd_of_syscall(sk);
-	address_read(&address, sk);
-	connection->socket = address;
-	connection->port_pair = ports;
-	connection->sock = (__u64)sk;
-}
-
-/* sock_send_length and sock_recv_length fire in the caller's context (6.3). */
-static __always_inline int socket_used(struct bpf_raw_tracepoint_args *ctx)
-{
-	struct frame *frame = frame_current();
-
-	if (frame)
-		connection_touches(frame->object, (struct sock *)ctx->args[0], -1);
-	return 0;
-}
-
-SEC("raw_tp")
-int sock_send_length(struct bpf_raw_tracepoint_args *ctx)
-{
-	return socket_used(ctx);
-}
-
-SEC("raw_tp")
-int sock_recv_length(struct bpf_raw_tracepoint_args *ctx)
-{
-	return socket_used(ctx);
-}
-
-static __always_inline void fd_used(__u64 object, __u32 fd)
-{
-	struct socket *socket = socket_of_fd(fd);
-
-	if (socket)
-		connection_touches(object, BPF_CORE_READ(socket, sk), fd);
 }
 
 #endif

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
- * The route to the socket on kernels before 6.3: the descriptor that a system
- * call of the thread names while the thread is inside a TLS call.
+ * The descriptor that a system call of the thread names while the thread is
+ * inside a TLS call. The core object goes on from it to the socket (before
+ * 6.3); the noncore object keeps it for the probe that meets the socket.
  */
 #ifndef TLSCOPE_SYSCALL_H
 #define TLSCOPE_SYSCALL_H
 
-#include "base.h"
+#include "socket.h"
+
+/* Names no descriptor of its own: what it does is done for others. */
+#define SYS_IO_URING_ENTER 426
 
 #if defined(__TARGET_ARCH_x86)
 enum {
@@ -18,7 +22,7 @@ enum {
 	SYS_SENDTO = 44,
 	SYS_RECVFROM = 45,
 	SYS_SENDMSG = 46,
-	SYS_RECVMSG = 47
+	SYS_RECVMSG = 47,
 };
 #else
 enum {
@@ -30,7 +34,7 @@ enum {
 	SYS_SENDTO = 206,
 	SYS_RECVFROM = 207,
 	SYS_SENDMSG = 211,
-	SYS_RECVMSG = 212
+	SYS_RECVMSG = 212,
 };
 #endif
 
@@ -41,21 +45,53 @@ static __always_inline bool syscall_names_fd(__u64 number)
 	       number == SYS_RECVFROM || number == SYS_SENDMSG || number == SYS_RECVMSG;
 }
 
+#ifdef TLSCOPE_CORE
+static __always_inline void syscall_on_fd(__u32 fd)
+{
+	struct frame *frame = frame_current();
+	struct socket *socket = socket_of_fd(fd);
+
+	if (frame && socket)
+		connection_touches(frame->object, BPF_CORE_READ(socket, sk), fd);
+}
+#else
+static __always_inline void syscall_on_fd(__u32 fd)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+
+	if (thread)
+		thread->fd = fd;
+}
+
+/* The route to the socket before 6.3, where the kernel has kprobes. */
+SEC("kprobe")
+int tcp_sendmsg(struct pt_regs *ctx)
+{
+	return socket_used((struct sock *)ARG1(ctx));
+}
+
+SEC("kprobe")
+int tcp_recvmsg(struct pt_regs *ctx)
+{
+	return socket_used((struct sock *)ARG1(ctx));
+}
+#endif
+
 SEC("raw_tp")
 int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct pt_regs *regs;
-	struct frame *frame;
-	__u64 fd = 0;
+	struct pt_regs *regs = (void *)ctx->args[0];
+	__u64 number = ctx->args[1];
+	__u64 fd = -1;
 
-	if (!syscall_names_fd(ctx->args[1]))
+	if (number != SYS_IO_URING_ENTER && !syscall_names_fd(number))
 		return 0;
-	frame = frame_current();
-	if (!frame)
+	if (!frame_current())
 		return 0;
-	regs = (void *)ctx->args[0];
-	bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
-	fd_used(frame->object, fd);
+	if (number != SYS_IO_URING_ENTER)
+		bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
+	syscall_on_fd(fd);
 	return 0;
 }
 

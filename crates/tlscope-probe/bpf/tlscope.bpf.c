@@ -7,10 +7,8 @@
 #ifdef TLSCOPE_CORE
 #include "kernel.h"
 #include "output_ring.h"
-#include "socket_core.h"
 #else
 #include "output_perf.h"
-#include "socket_noncore.h"
 #endif
 #include "syscall.h"
 #include "secret.h"

@@ -181,7 +181,13 @@ fn select_programs(open: &mut OpenObject, settings: &Settings, first: bool) {
                     .iter()
                     .find(|point| point.suffix() == suffix)
             });
-        let socket_route = ["sock_send_length", "sock_recv_length", "sys_enter"];
+        let socket_route = [
+            "sock_send_length",
+            "sock_recv_length",
+            "sys_enter",
+            "tcp_sendmsg",
+            "tcp_recvmsg",
+        ];
         let wanted = match name.as_str() {
             // The tail-call map refers to it, used or not.
             "emit_rest" => true,

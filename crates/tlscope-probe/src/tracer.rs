@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ProgramMut};
 use tlscope_image::plan::{FieldPath, Layout, Plan, Probe};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -52,8 +52,12 @@ pub enum AttachError {
 pub enum SocketRoute {
     /// Tracepoints of the socket layer (kernel 6.3).
     SocketTracepoints,
-    /// The tracepoint at the entry of every system call.
+    /// The tracepoint at the entry of every system call, and CO-RE from there.
     SyscallTracepoint,
+    /// Kprobes on `tcp_sendmsg` and `tcp_recvmsg`: TCP only.
+    Kprobes,
+    /// No way to a socket: addresses stay unknown.
+    Unreadable,
     /// No data is captured, so no address is needed.
     None,
 }
@@ -63,6 +67,8 @@ impl fmt::Display for SocketRoute {
         f.write_str(match self {
             Self::SocketTracepoints => "socket tracepoints",
             Self::SyscallTracepoint => "the system call tracepoint",
+            Self::Kprobes => "kprobes, TCP only",
+            Self::Unreadable => "nothing: no socket tracepoints (6.3), no kprobes",
             Self::None => "nothing",
         })
     }
@@ -85,7 +91,7 @@ impl Tracer {
     /// Loads the object asked for, or the best that this kernel takes.
     pub fn load(options: &Options) -> Result<Self, LoadError> {
         features::may_load().map_err(LoadError::Privilege)?;
-        let features = Features::of_this_kernel();
+        let features = *Features::of_this_kernel();
         let kinds: &[ObjectKind] = match options.object {
             Some(ObjectKind::Core) if !features.can_core() => {
                 return Err(LoadError::CoreUnsupported);
@@ -108,7 +114,7 @@ impl Tracer {
     fn load_kind(
         options: &Options,
         kind: ObjectKind,
-        features: &Features,
+        features: Features,
     ) -> Result<Self, LoadError> {
         let mode = match kind {
             ObjectKind::Core => options.mode.unwrap_or_else(|| features.best_mode()),
@@ -210,7 +216,9 @@ impl Tracer {
     fn attach_error(&self, path: &Path, source: libbpf_rs::Error) -> AttachError {
         match self.pid {
             // SAFETY: signal 0 only asks whether the process exists.
-            Some(pid) if unsafe { libc::kill(pid as i32, 0) } != 0 => AttachError::NoProcess(pid),
+            Some(pid) if unsafe { libc::kill(pid.cast_signed(), 0) } != 0 => {
+                AttachError::NoProcess(pid)
+            }
             _ => AttachError::Refused {
                 path: path.to_path_buf(),
                 source,
@@ -299,22 +307,42 @@ fn watch_sockets(
     if !settings.needs.data {
         return Ok((SocketRoute::None, Vec::new()));
     }
-    let attach = |name: &str| {
-        object
-            .progs_mut()
-            .find(|program| program.name() == name)
-            .ok_or_else(|| libbpf_rs::Error::from_raw_os_error(libc::ENOENT))?
-            .attach_raw_tracepoint(name)
+    let attach = |name: &str, by: fn(&ProgramMut<'_>, &str) -> libbpf_rs::Result<Link>| {
+        let program = object.progs_mut().find(|program| program.name() == name);
+        by(
+            &program.ok_or_else(|| libbpf_rs::Error::from_raw_os_error(libc::ENOENT))?,
+            name,
+        )
     };
-    let both =
-        attach("sock_send_length").and_then(|send| Ok(vec![send, attach("sock_recv_length")?]));
-    if let Ok(links) = both {
-        return Ok((SocketRoute::SocketTracepoints, links));
+    let tracepoint = |name| attach(name, |program, name| program.attach_raw_tracepoint(name));
+    let kprobe = |name| attach(name, |program, name| program.attach_kprobe(false, name));
+    let refused = |source| object::refused(settings.kind, source);
+
+    let by_tracepoints = tracepoint("sock_send_length")
+        .and_then(|send| Ok(vec![send, tracepoint("sock_recv_length")?]));
+    if settings.kind == ObjectKind::Core {
+        return match by_tracepoints {
+            Ok(links) => Ok((SocketRoute::SocketTracepoints, links)),
+            Err(_) => Ok((
+                SocketRoute::SyscallTracepoint,
+                vec![tracepoint("sys_enter").map_err(refused)?],
+            )),
+        };
     }
-    match attach("sys_enter") {
-        Ok(link) => Ok((SocketRoute::SyscallTracepoint, vec![link])),
-        Err(source) => Err(object::refused(settings.kind, source)),
-    }
+    // The noncore object learns the descriptor from the system call in any case.
+    let mut links = vec![tracepoint("sys_enter").map_err(refused)?];
+    let by_kprobes =
+        || kprobe("tcp_sendmsg").and_then(|send| Ok(vec![send, kprobe("tcp_recvmsg")?]));
+    let route = if let Ok(more) = by_tracepoints {
+        links.extend(more);
+        SocketRoute::SocketTracepoints
+    } else if let Ok(more) = by_kprobes() {
+        links.extend(more);
+        SocketRoute::Kprobes
+    } else {
+        SocketRoute::Unreadable
+    };
+    Ok((route, links))
 }
 
 fn image_of(layout: &Layout) -> abi::Image {

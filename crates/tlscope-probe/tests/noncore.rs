@@ -1,8 +1,11 @@
 //! The noncore object against what the verifier of kernel 4.18 takes, read off
 //! the object itself: no such kernel is at hand. No root.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 
+use libbpf_rs::btf::types::{MemberAttr, Struct, Union};
+use libbpf_rs::btf::{Btf, BtfKind, BtfType};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SymbolKind};
 use tlscope_probe::ObjectKind;
 
@@ -271,4 +274,54 @@ fn only_map_types_of_4_18() {
         seen += 1;
     }
     assert!(seen >= 8, "{seen} maps");
+}
+
+/// The layout that `socket_noncore.h` relies on, in the BTF of this kernel.
+#[test]
+fn the_head_of_sock_common_is_where_it_was() {
+    let btf = Btf::from_vmlinux().expect("this kernel has BTF");
+    let sock: Struct<'_> = btf.type_by_name("sock_common").expect("struct sock_common");
+    let mut found = BTreeMap::new();
+    collect_fields(&btf, *sock, 0, &mut found);
+    let expected = [
+        ("skc_daddr", 0),
+        ("skc_rcv_saddr", 4),
+        ("skc_dport", 12),
+        ("skc_num", 14),
+        ("skc_family", 16),
+        ("skc_v6_daddr", 56),
+        ("skc_v6_rcv_saddr", 72),
+    ];
+    for (name, offset) in expected {
+        assert_eq!(found.get(name), Some(&offset), "{name}");
+    }
+}
+
+/// Byte offsets of all named members, those of nested anonymous types included.
+fn collect_fields(btf: &Btf<'_>, kind: BtfType<'_>, base: u32, found: &mut BTreeMap<String, u32>) {
+    let members: Vec<_> = match kind.kind() {
+        BtfKind::Struct => {
+            let kind = Struct::try_from(kind).unwrap();
+            kind.iter()
+                .map(|m| (m.name.map(OsStr::to_owned), m.attr, m.ty))
+                .collect()
+        }
+        BtfKind::Union => {
+            let kind = Union::try_from(kind).unwrap();
+            kind.iter()
+                .map(|m| (m.name.map(OsStr::to_owned), m.attr, m.ty))
+                .collect()
+        }
+        _ => return,
+    };
+    for (name, attr, member) in members {
+        let MemberAttr::Normal { offset } = attr else {
+            continue;
+        };
+        let offset = base + offset / 8;
+        match name {
+            Some(name) => drop(found.insert(name.to_string_lossy().into_owned(), offset)),
+            None => collect_fields(btf, btf.type_by_id(member).unwrap(), offset, found),
+        }
+    }
 }

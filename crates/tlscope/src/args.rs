@@ -1,5 +1,7 @@
 //! Flags as typed: no I/O, no decisions.
 
+#![allow(clippy::doc_markdown)] // doc comments here are the help text, shown as they are
+
 use std::path::PathBuf;
 use std::str::FromStr;
 

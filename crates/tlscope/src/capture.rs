@@ -6,7 +6,6 @@
 pub(crate) mod images;
 mod outputs;
 mod records;
-mod sockets;
 mod watch;
 
 use std::cell::RefCell;
@@ -25,14 +24,13 @@ use tlscope_core::pipeline::{Pipeline, PipelineOptions};
 use tlscope_core::sink::SinkError;
 use tlscope_core::summary::CaptureCounters;
 use tlscope_probe::abi::{COUNTERS, Record, Unit};
-use tlscope_probe::{EventSource, LoadError, ObjectKind, Options, Tracer, features};
+use tlscope_probe::{EventSource, LoadError, Options, Tracer, features};
 use tlscope_targets::{Finder, OPENSSL};
 
 use crate::config::Config;
 use crate::{Exit, Failure};
 use images::Image;
 use records::Clock;
-use sockets::Sockets;
 use watch::Watch;
 
 /// Longest time until plaintext that came is shown.
@@ -57,10 +55,10 @@ pub(crate) fn run(config: &Config) -> Result<(), Failure> {
         .is_empty()
         .then(|| Watch::start(finder, PROCESS_CHECK));
 
-    let receiver = Rc::new(RefCell::new(Receiver::new(
-        Pipeline::new(PipelineOptions::default(), sinks),
-        tracer.object_kind(),
-    )));
+    let receiver = Rc::new(RefCell::new(Receiver::new(Pipeline::new(
+        PipelineOptions::default(),
+        sinks,
+    ))));
     let into = Rc::clone(&receiver);
     let handler = Box::new(move |record: Record<'_>| into.borrow_mut().record(&record));
     let source = tracer.events(handler).map_err(load_failure)?;
@@ -187,7 +185,6 @@ fn announce_ready(config: &Config) -> Result<(), Failure> {
 struct Receiver {
     pipeline: Pipeline,
     clock: Clock,
-    sockets: Sockets,
     /// Processes with traffic, and when each was started.
     processes: HashMap<u32, Option<u64>>,
     malformed: u64,
@@ -195,11 +192,10 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn new(pipeline: Pipeline, object: ObjectKind) -> Self {
+    fn new(pipeline: Pipeline) -> Self {
         Self {
             pipeline,
             clock: Clock::now(),
-            sockets: Sockets::new(object == ObjectKind::Noncore),
             processes: HashMap::new(),
             malformed: 0,
             failure: None,
@@ -210,7 +206,7 @@ impl Receiver {
         if self.failure.is_some() {
             return ControlFlow::Break(());
         }
-        let Some(event) = records::event(record, self.clock, &mut self.sockets) else {
+        let Some(event) = records::event(record, self.clock) else {
             self.malformed += 1;
             return ControlFlow::Continue(());
         };

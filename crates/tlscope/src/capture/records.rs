@@ -10,8 +10,6 @@ use tlscope_core::event::{
 use tlscope_probe::abi::{self, Record};
 use tlscope_probe::events::monotonic_ns;
 
-use super::sockets::Sockets;
-
 /// Turns the kernel's clock into wall-clock time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
@@ -35,17 +33,13 @@ impl Clock {
 }
 
 /// `None` for a record whose content is not what its kind promises.
-pub(crate) fn event<'a>(
-    record: &'a Record<'a>,
-    clock: Clock,
-    sockets: &mut Sockets,
-) -> Option<Event<'a>> {
+pub(crate) fn event<'a>(record: &'a Record<'a>, clock: Clock) -> Option<Event<'a>> {
     match record {
         Record::Data(data, payload) => Some(Event::Data(Data {
             time: clock.wall(data.header.time_ns),
             process: process(&data.header),
             connection: key(data.header.pid, data.connection),
-            socket: sockets.resolve(data.header.pid, data.connection, socket(&data.socket)),
+            socket: socket(&data.socket),
             direction: direction(data.direction)?,
             offset: data.offset,
             call_offset: data.call_offset,
