@@ -1,19 +1,25 @@
 //! Decoding: what the plaintext of a connection says.
 //!
-//! A conversation takes the bytes of both directions in order and cuts
-//! them into steps: so many bytes, belonging to such a message, best shown so.
+//! A conversation takes the bytes of both directions in order and cuts them
+//! into steps: so many bytes, belonging to such a message, best shown so.
 //! Every byte is in exactly one step. Decoders are total and hold bounded
 //! memory: whatever they do not understand is plain data.
 
+mod content;
+mod exchange;
 mod head;
 mod http1;
+mod view;
 
+use std::ops::Range;
 use std::sync::Arc;
 
+pub use exchange::{Finished, Timing};
 pub use head::{Fields, Head, Start};
+pub use view::{View, ViewPart};
 
-use crate::event::Direction;
-use http1::Http1;
+use crate::event::{Direction, Timestamp};
+use http1::{Http1, Switch};
 
 /// The kinds of message that outputs tell apart. The numbers are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +53,7 @@ impl MessageKind {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Input<'a> {
     pub(crate) direction: Direction,
+    pub(crate) time: Timestamp,
     pub(crate) bytes: &'a [u8],
     /// The first byte is the first of a call: messages tend to begin there.
     pub(crate) call_begins: bool,
@@ -58,18 +65,29 @@ pub(crate) struct Step {
     pub(crate) consumed: usize,
     /// `None` while too little came to tell.
     pub(crate) kind: Option<MessageKind>,
+    /// Bytes of different messages of one kind have different numbers.
+    pub(crate) message: u64,
     pub(crate) show: Show,
     pub(crate) begins: bool,
     pub(crate) ends: bool,
+    /// To be shown now, though the message goes on.
+    pub(crate) urgent: bool,
+    pub(crate) heads: Heads,
+}
+
+/// The message that bytes belong to, and the request that it answers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Heads {
     pub(crate) head: Option<Arc<Head>>,
+    pub(crate) request: Option<Arc<Head>>,
 }
 
 /// How a person best sees the bytes of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Show {
     AsIs,
-    /// Framing that says nothing: chunk sizes, for instance.
-    Nothing,
+    /// By `Output::view`, which may be empty.
+    View,
 }
 
 impl Step {
@@ -81,10 +99,62 @@ impl Step {
         Self {
             consumed,
             kind,
+            message: 0,
             show: Show::AsIs,
             begins: false,
             ends: false,
-            head: None,
+            urgent: false,
+            heads: Heads::default(),
+        }
+    }
+}
+
+/// What a step says beside how its bytes are cut.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    pub(crate) view: View,
+    pub(crate) notes: Vec<Note>,
+    /// Content that is not in the input as it is.
+    content: Vec<u8>,
+}
+
+/// A part of a message that came.
+#[derive(Debug)]
+pub(crate) struct Note {
+    /// Numbers the request and its response alike, within the connection.
+    pub(crate) exchange: u64,
+    pub(crate) stream: Option<u32>,
+    pub(crate) kind: MessageKind,
+    pub(crate) part: NotePart,
+}
+
+#[derive(Debug)]
+pub(crate) enum NotePart {
+    Head(Arc<Head>),
+    Content(Source),
+    Trailers(Arc<Head>),
+    Finished(Finished),
+}
+
+/// Where a note's content is.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Input(Range<usize>),
+    Decoded(Range<usize>),
+}
+
+impl Output {
+    pub(crate) fn clear(&mut self) {
+        self.view.clear();
+        self.notes.clear();
+        self.content.clear();
+    }
+
+    /// `input` is what the step was given.
+    pub(crate) fn content<'a>(&'a self, source: &Source, input: &'a [u8]) -> &'a [u8] {
+        match source {
+            Source::Input(range) => input.get(range.clone()).unwrap_or_default(),
+            Source::Decoded(range) => self.content.get(range.clone()).unwrap_or_default(),
         }
     }
 }
@@ -95,7 +165,7 @@ trait Decode {
     type Shared;
 
     /// Tells what a prefix of `input.bytes`, which are never empty, is.
-    fn step(&mut self, input: Input<'_>, shared: &mut Self::Shared) -> Step;
+    fn step(&mut self, input: Input<'_>, shared: &mut Self::Shared, output: &mut Output) -> Step;
 
     /// So many bytes will never come: the next input follows behind them.
     fn lose(&mut self, length: u64, shared: &mut Self::Shared);
@@ -104,17 +174,59 @@ trait Decode {
 /// Both directions of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
-    http1: Http1,
+    protocol: Protocol,
+}
+
+#[derive(Debug)]
+enum Protocol {
+    /// HTTP/1, or nothing known yet.
+    Http1(Http1),
+    /// Nothing that is decoded, for good.
+    Opaque,
+}
+
+impl Default for Protocol {
+    fn default() -> Self {
+        Self::Http1(Http1::default())
+    }
 }
 
 impl Conversation {
-    pub(crate) fn step(&mut self, input: Input<'_>) -> Step {
-        let step = self.http1.step(input);
+    /// `output` is cleared first.
+    pub(crate) fn step(&mut self, input: Input<'_>, output: &mut Output) -> Step {
+        output.clear();
+        let step = match &mut self.protocol {
+            Protocol::Http1(http1) => http1.step(input, output),
+            Protocol::Opaque => Step::plain(input.bytes.len()),
+        };
         debug_assert!((1..=input.bytes.len()).contains(&step.consumed));
+        if let Protocol::Http1(http1) = &mut self.protocol
+            && let Some(switch) = http1.switched()
+        {
+            self.switch(&switch, input.direction.opposite());
+        }
         step
     }
 
+    fn switch(&mut self, switch: &Switch, _client: Direction) {
+        self.protocol = match switch {
+            Switch::WebSocket(_) | Switch::Http2 | Switch::Unknown => Protocol::Opaque,
+        };
+    }
+
     pub(crate) fn lose(&mut self, direction: Direction, length: u64) {
-        self.http1.lose(direction, length);
+        match &mut self.protocol {
+            Protocol::Http1(http1) => http1.lose(direction, length),
+            Protocol::Opaque => {}
+        }
+    }
+
+    /// No more bytes will come in a direction: what lasts until the end has ended.
+    pub(crate) fn end(&mut self, direction: Direction, time: Timestamp, output: &mut Output) {
+        output.clear();
+        match &mut self.protocol {
+            Protocol::Http1(http1) => http1.end(direction, time, output),
+            Protocol::Opaque => {}
+        }
     }
 }

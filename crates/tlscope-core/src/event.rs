@@ -54,7 +54,7 @@ pub struct Close {
 }
 
 /// Wall-clock time in nanoseconds since the Unix epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);
 
 #[derive(Debug, Clone, PartialEq, Eq)]

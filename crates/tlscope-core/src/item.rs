@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::decode::{Head, MessageKind};
+use crate::decode::{Finished, Head, MessageKind, View};
 use crate::event::{Address, ConnectionKey, Direction, Process, SecretEvent, Socket, Timestamp};
 use crate::summary::Bytes;
 
@@ -12,6 +12,7 @@ use crate::summary::Bytes;
 pub enum Item<'a> {
     Open(&'a ConnectionInfo),
     Data(Block<'a>),
+    Message(Message<'a>),
     Gap(Gap<'a>),
     Secret(&'a SecretEvent),
     Close(Closed<'a>),
@@ -85,14 +86,43 @@ pub struct Block<'a> {
     pub payload: &'a [u8],
     /// What to show to a person instead: bodies without chunk headers, frames
     /// in words. `None` when the payload is best shown as it is.
-    pub view: Option<&'a [u8]>,
+    pub view: Option<&'a View>,
     pub kind: MessageKind,
     /// The head of the message that the block belongs to, once it is complete.
     pub head: Option<&'a Arc<Head>>,
+    /// The request that the message is or answers.
+    pub request: Option<&'a Arc<Head>>,
     /// The block's first byte is its message's first.
     pub begins: bool,
     /// The block's last byte is its message's last.
     pub ends: bool,
+}
+
+/// A part of a decoded message. It may come before the block of its bytes.
+#[derive(Debug)]
+pub struct Message<'a> {
+    pub time: Timestamp,
+    pub connection: &'a ConnectionInfo,
+    pub process: &'a Process,
+    pub direction: Direction,
+    pub kind: MessageKind,
+    /// Numbers a request and its response alike, within the connection.
+    pub exchange: u64,
+    /// Of HTTP/2.
+    pub stream: Option<u32>,
+    pub part: MessagePart<'a>,
+}
+
+#[derive(Debug)]
+pub enum MessagePart<'a> {
+    Head(&'a Arc<Head>),
+    Content {
+        bytes: &'a [u8],
+        /// They stand in a data block as they are.
+        verbatim: bool,
+    },
+    Trailers(&'a Arc<Head>),
+    Finished(&'a Finished),
 }
 
 /// Bytes that were sent or received and could not be captured.

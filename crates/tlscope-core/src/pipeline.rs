@@ -5,10 +5,11 @@
 //! than until the next tick.
 
 mod block;
+mod piece;
 
 use std::time::Duration;
 
-use crate::decode::{Conversation, Input, MessageKind, Step};
+use crate::decode::{Conversation, Output};
 use crate::event::{
     Close, Comm, ConnectionKey, Data, Direction, Event, Process, Socket, Timestamp,
 };
@@ -16,7 +17,8 @@ use crate::flow::{Arrival, Flow, FlowTable, Lost};
 use crate::item::{CloseReason, Closed, ConnectionInfo, Gap, Item};
 use crate::sink::{Outlet, Sink, SinkError};
 use crate::summary::{CaptureCounters, Summary};
-use block::{Assembler, Part, Pending};
+use block::{Assembler, Pending};
+use piece::{Origin, Piece, Target};
 
 #[derive(Debug, Clone)]
 pub struct PipelineOptions {
@@ -52,6 +54,8 @@ pub struct Pipeline {
     waiting: Vec<ConnectionKey>,
     assembler: Assembler,
     outlet: Outlet,
+    /// What the last step said; reused.
+    output: Output,
     summary: Summary,
     /// The latest time that came with an event or a tick.
     latest: Timestamp,
@@ -73,6 +77,7 @@ impl Pipeline {
             waiting: Vec::new(),
             assembler: Assembler::new(options.max_block),
             outlet: Outlet::new(sinks),
+            output: Output::default(),
             summary: Summary::default(),
             latest: Timestamp(0),
             options,
@@ -164,9 +169,8 @@ impl Pipeline {
         if created {
             open(&flow.info, &mut self.summary, &mut self.outlet)?;
         }
-        let call_end = data.call_offset.saturating_add(data.call_length);
         let stream = &mut flow.streams[direction as usize];
-        stream.expect(call_end);
+        stream.expect(data.call_offset.saturating_add(data.call_length));
         let placement = stream.place(data.offset, data.payload.len() as u64);
         if placement.repeated > 0 {
             self.summary.duplicate_events += 1;
@@ -188,13 +192,19 @@ impl Pipeline {
         let fresh = &data.payload[placement.repeated as usize..];
         let total = &mut self.summary.bytes[direction as usize].captured;
         *total = total.saturating_add(fresh.len() as u64);
+        let offset = data.offset.saturating_add(placement.repeated);
         let piece = Piece {
+            data,
             bytes: fresh,
-            offset: data.offset.saturating_add(placement.repeated),
-            call_end,
+            offset,
             decode: self.options.decode,
         };
-        piece.show(data, flow, &mut self.assembler, &mut self.outlet)?;
+        let mut target = Target {
+            assembler: &mut self.assembler,
+            outlet: &mut self.outlet,
+            output: &mut self.output,
+        };
+        piece.show(flow, &mut target)?;
         if flow.state.pending.is_some() && !flow.state.listed {
             flow.state.listed = true;
             self.waiting.push(key);
@@ -283,6 +293,7 @@ impl Pipeline {
             .flush(&mut flow.state.pending, &flow.info, &mut self.outlet)?;
         for direction in Direction::BOTH {
             if let Some(lost) = flow.streams[direction as usize].finish() {
+                flow.state.conversation.lose(direction, lost.length);
                 gap(
                     &flow.info,
                     time,
@@ -292,6 +303,17 @@ impl Pipeline {
                     &mut self.outlet,
                 )?;
             }
+            flow.state
+                .conversation
+                .end(direction, time, &mut self.output);
+            let (connection, process) = (&flow.info, &flow.info.process);
+            let origin = Origin {
+                time,
+                connection,
+                process,
+                direction,
+            };
+            origin.tell(&self.output, &[], &mut self.outlet)?;
         }
         let bytes = flow.bytes();
         self.outlet.item(&Item::Close(Closed {
@@ -300,61 +322,6 @@ impl Pipeline {
             reason,
             bytes,
         }))
-    }
-}
-
-/// The part of a data event that was not seen before.
-#[derive(Debug, Clone, Copy)]
-struct Piece<'a> {
-    bytes: &'a [u8],
-    offset: u64,
-    call_end: u64,
-    decode: bool,
-}
-
-impl Piece<'_> {
-    /// Cuts the piece into steps and hands each to its block.
-    fn show(
-        self,
-        data: &Data<'_>,
-        flow: &mut Flow<State>,
-        assembler: &mut Assembler,
-        outlet: &mut Outlet,
-    ) -> Result<(), SinkError> {
-        let State {
-            conversation,
-            pending,
-            ..
-        } = &mut flow.state;
-        let (mut bytes, mut offset) = (self.bytes, self.offset);
-        while !bytes.is_empty() {
-            let call_begins = offset == data.call_offset;
-            let mut step = if self.decode {
-                let direction = data.direction;
-                conversation.step(Input {
-                    direction,
-
-                    bytes,
-                    call_begins,
-                })
-            } else {
-                Step::plain(bytes.len())
-            };
-            let (taken, rest) = bytes.split_at(step.consumed.clamp(1, bytes.len()));
-            let end = offset.saturating_add(taken.len() as u64);
-            if step.kind == Some(MessageKind::Plain) {
-                (step.begins, step.ends) = (call_begins, end == self.call_end);
-            }
-            let part = Part {
-                data,
-                step,
-                bytes: taken,
-                offset,
-            };
-            assembler.add(&part, pending, &flow.info, outlet)?;
-            (bytes, offset) = (rest, end);
-        }
-        Ok(())
     }
 }
 

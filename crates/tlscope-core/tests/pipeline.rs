@@ -281,3 +281,28 @@ fn many_connections_are_bounded_and_nothing_is_miscounted() {
     );
     assert!(summary.evicted_connections >= 4);
 }
+
+#[test]
+fn coded_content_is_shown_decoded() {
+    let gzip = [
+        &b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x01\x0c\0\xf3\xff"[..],
+        b"hello gzip!\n",
+    ]
+    .concat();
+    let head = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunk = [
+        format!("{:x}\r\n", gzip.len()).as_bytes(),
+        &gzip,
+        b"\r\n0\r\n\r\n",
+    ]
+    .concat();
+    let response = [head.as_bytes(), &chunk].concat();
+    let mut recorder = Recorder::text(TextOptions::default());
+    recorder.call(Sent, GET).take();
+    recorder.call(Received, &response);
+    recorder.check(&format!(
+        "UUID:42_43_curl_5_0_192.0.2.1:443, Name:HTTPResponse, Type:3, Length:{}\n\
+         {head}hello gzip!\n\n",
+        response.len(),
+    ));
+}

@@ -7,8 +7,16 @@ use std::ops::Range;
 /// What a message begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start<'a> {
-    Request { method: &'a str, target: &'a str },
-    Response { status: u16, reason: &'a str },
+    Request {
+        method: &'a str,
+        target: &'a str,
+    },
+    Response {
+        status: u16,
+        reason: &'a str,
+    },
+    /// Fields behind the content.
+    Trailers,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +37,7 @@ enum StartRanges {
         status: u16,
         reason: Range<u32>,
     },
+    Trailers,
 }
 
 impl Head {
@@ -55,6 +64,15 @@ impl Head {
         }
     }
 
+    pub(crate) fn trailers(version: &'static str) -> Self {
+        Self {
+            text: Vec::new(),
+            start: StartRanges::Trailers,
+            fields: Vec::new(),
+            version,
+        }
+    }
+
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
         let field = (append(&mut self.text, name), append(&mut self.text, value));
         self.fields.push(field);
@@ -70,12 +88,31 @@ impl Head {
                 status: *status,
                 reason: self.str(reason),
             },
+            StartRanges::Trailers => Start::Trailers,
         }
     }
 
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     pub fn version(&self) -> &'static str {
         self.version
+    }
+
+    /// Of a request.
+    pub fn host(&self) -> Option<&[u8]> {
+        self.field(":authority").or_else(|| self.field("host"))
+    }
+
+    /// The content is server-sent events.
+    pub(crate) fn is_event_stream(&self) -> bool {
+        self.has_media_type(b"text/event-stream")
+    }
+
+    /// The media type begins so; parameters and subtypes behind it are any.
+    pub(crate) fn has_media_type(&self, prefix: &[u8]) -> bool {
+        let value = self
+            .field("content-type")
+            .and_then(|value| value.get(..prefix.len()));
+        value.is_some_and(|value| value.eq_ignore_ascii_case(prefix))
     }
 
     pub fn fields(&self) -> Fields<'_> {

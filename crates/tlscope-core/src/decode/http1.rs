@@ -5,21 +5,21 @@
 //! follows lost bytes, is plain data until a call begins with a start line.
 
 mod body;
+mod exchanges;
 mod start;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::head::Head;
-use super::{Decode, Input, MessageKind, Show, Start, Step};
-use crate::event::Direction;
-use body::{Body, Progress};
+use super::exchange::Message;
+use super::{Decode, Input, MessageKind, NotePart, Output, Show, Step};
+use crate::event::{Direction, Timestamp};
+use body::{Body, BodyPart, Progress};
+pub(super) use exchanges::Switch;
+use exchanges::{Begun, Exchanges};
 use start::{HeadEnd, LineKind};
 
 /// Servers take 8 to 64 KiB of head; nothing longer is held for one.
 const MAX_HEAD: usize = 64 * 1024;
-/// Clients that pipeline deeper than this are not paired any more.
-const MAX_OUTSTANDING: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Http1 {
@@ -28,57 +28,45 @@ pub(super) struct Http1 {
 }
 
 impl Http1 {
-    pub(super) fn step(&mut self, input: Input<'_>) -> Step {
-        self.halves[input.direction as usize].step(input, &mut self.exchanges)
+    pub(super) fn step(&mut self, input: Input<'_>, output: &mut Output) -> Step {
+        self.halves[input.direction as usize].step(input, &mut self.exchanges, output)
     }
 
     pub(super) fn lose(&mut self, direction: Direction, length: u64) {
         self.halves[direction as usize].lose(length, &mut self.exchanges);
     }
-}
 
-/// Requests that wait for their response: its framing depends on the method
-/// (RFC 9112 section 6.3).
-#[derive(Debug, Default)]
-struct Exchanges {
-    outstanding: VecDeque<Arc<Head>>,
-    /// CONNECT or Upgrade succeeded: both directions are another protocol's now.
-    tunnel: bool,
-}
-
-impl Exchanges {
-    fn request(&mut self, head: &Arc<Head>) {
-        if self.outstanding.len() == MAX_OUTSTANDING {
-            self.forget();
-        }
-        self.outstanding.push_back(Arc::clone(head));
+    pub(super) fn end(&mut self, direction: Direction, time: Timestamp, output: &mut Output) {
+        self.halves[direction as usize].end(time, output);
     }
 
-    /// The request that a response answers; an interim response leaves it waiting.
-    fn answered(&mut self, status: u16) -> Option<Arc<Head>> {
-        if (100..200).contains(&status) && status != 101 {
-            return self.outstanding.front().cloned();
+    /// A message, or a call of unknown bytes, begins with the next byte.
+    pub(super) fn may_switch(&self, direction: Direction) -> bool {
+        let half = &self.halves[direction as usize];
+        match half.state {
+            State::Start => half.held.is_empty(),
+            State::Opaque => true,
+            State::Head(_) | State::Body(_) => false,
         }
-        self.outstanding.pop_front()
     }
 
-    /// What was outstanding is no longer sure.
-    fn forget(&mut self) {
-        self.outstanding.clear();
+    /// Another protocol goes on from here, if the last response said so.
+    pub(super) fn switched(&mut self) -> Option<Switch> {
+        self.exchanges.switched.take()
     }
 }
 
 #[derive(Debug, Default)]
 struct Half {
     state: State,
-    /// The part of a head that came in earlier inputs.
+    /// The part of a head or of trailers that came in earlier inputs.
     held: Vec<u8>,
     /// No head ends within this much of `held`.
     searched: usize,
-    message: Option<Arc<Head>>,
-    kind: Option<MessageKind>,
-    /// The request was not seen, so that the framing of the response is a guess.
-    framing_guessed: bool,
+    /// When the first byte of the message came.
+    begun: Timestamp,
+    /// Counts messages, so that two are never in one block.
+    number: u64,
 }
 
 #[derive(Debug, Default)]
@@ -87,48 +75,70 @@ enum State {
     #[default]
     Start,
     /// The start line was complete and HTTP's.
-    Head,
-    Body(Body),
+    Head(MessageKind),
+    Body(Box<InBody>),
     /// Not HTTP, or not known where in a message.
     Opaque,
+}
+
+#[derive(Debug)]
+struct InBody {
+    message: Message,
+    body: Body,
+    /// The request was not seen, so that the framing of the response is a guess.
+    guessed: bool,
+    /// Server-sent events: each is to be seen when it comes.
+    urgent: bool,
+}
+
+/// What a step may look at and write to beside its own half.
+struct Context<'a> {
+    time: Timestamp,
+    exchanges: &'a mut Exchanges,
+    output: &'a mut Output,
 }
 
 impl Decode for Half {
     type Shared = Exchanges;
 
-    fn step(&mut self, input: Input<'_>, exchanges: &mut Exchanges) -> Step {
-        if exchanges.tunnel {
-            return Step::plain(input.bytes.len());
-        }
+    fn step(&mut self, input: Input<'_>, exchanges: &mut Exchanges, output: &mut Output) -> Step {
         if self.resynchronizes(&input) {
             self.begin();
         }
-        match &mut self.state {
+        let number = self.number;
+        let mut context = Context {
+            time: input.time,
+            exchanges,
+            output,
+        };
+        let step = match &mut self.state {
             State::Start if self.held.is_empty() => {
-                let blank = input
+                self.begun = input.time;
+                match input
                     .bytes
                     .iter()
                     .take_while(|&&b| b == b'\r' || b == b'\n')
-                    .count();
-                if blank > 0 {
-                    Step::of(None, blank)
-                } else {
-                    self.start(input.bytes, exchanges)
+                    .count()
+                {
+                    0 => self.start(input.bytes, &mut context),
+                    blank => Step::of(None, blank),
                 }
             }
-            State::Start | State::Head => self.start(input.bytes, exchanges),
-            State::Body(body) => {
-                let progress = body.step(input.bytes);
-                self.body_step(&progress)
-            }
+            State::Start | State::Head(_) => self.start(input.bytes, &mut context),
+            State::Body(_) => self.body(input.bytes, &mut context),
             State::Opaque => Step::plain(input.bytes.len()),
+        };
+        Step {
+            message: number,
+            ..step
         }
     }
 
     fn lose(&mut self, length: u64, exchanges: &mut Exchanges) {
-        if let State::Body(body) = &mut self.state
-            && let Some(ends) = body.lose(length)
+        if let State::Body(in_body) = &mut self.state
+            && let Some(ends) = in_body.body.lose(length)
         {
+            in_body.message.lose_content(length);
             if ends {
                 self.begin();
             }
@@ -143,10 +153,10 @@ impl Half {
     /// Where it is not known what comes, a start line at the beginning of a
     /// call is taken for one: a body that imitates it is rarer than a loss.
     fn resynchronizes(&self, input: &Input<'_>) -> bool {
-        let guessing = match self.state {
+        let guessing = match &self.state {
             State::Opaque => true,
-            State::Body(_) => self.framing_guessed,
-            State::Start | State::Head => false,
+            State::Body(in_body) => in_body.guessed,
+            State::Start | State::Head(_) => false,
         };
         guessing && input.call_begins && matches!(start::line(input.bytes), LineKind::Http(_))
     }
@@ -155,54 +165,64 @@ impl Half {
         self.state = State::Start;
         self.held = Vec::new();
         self.searched = 0;
-        self.message = None;
-        self.framing_guessed = false;
+        self.number += 1;
     }
 
     fn become_opaque(&mut self) {
         self.begin();
         self.state = State::Opaque;
-        self.kind = None;
     }
 
-    /// Looks for a whole head in what is held and `bytes`.
-    fn start(&mut self, bytes: &[u8], exchanges: &mut Exchanges) -> Step {
-        let begins = self.held.is_empty();
-        let step = if begins {
-            self.head_in(bytes, bytes.len(), exchanges)
-        } else {
-            let mut held = std::mem::take(&mut self.held);
-            let fresh = bytes.len().min(MAX_HEAD + 1);
-            held.extend_from_slice(&bytes[..fresh]);
-            let step = self.head_in(&held, fresh, exchanges);
-            if matches!(self.state, State::Start | State::Head) && !step.ends {
-                self.held = held;
-            }
-            step
-        };
-        Step { begins, ..step }
+    fn end(&mut self, time: Timestamp, output: &mut Output) {
+        if let State::Body(in_body) = &self.state {
+            in_body
+                .message
+                .finish(time, in_body.body == Body::UntilClose, output);
+        }
+        self.become_opaque();
+    }
+
+    /// Looks for a whole head in what is held and the input.
+    fn start(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Step {
+        if self.held.is_empty() {
+            let step = self.head_in(bytes, bytes.len(), context);
+            return Step {
+                begins: true,
+                ..step
+            };
+        }
+        let mut held = std::mem::take(&mut self.held);
+        let fresh = bytes.len().min(MAX_HEAD + 1);
+        held.extend_from_slice(&bytes[..fresh]);
+        let step = self.head_in(&held, fresh, context);
+        if matches!(self.state, State::Start | State::Head(_)) && !step.ends {
+            self.held = held;
+        }
+        step
     }
 
     /// `window` ends with the `fresh` bytes of the input, of which the step tells.
-    fn head_in(&mut self, window: &[u8], fresh: usize, exchanges: &mut Exchanges) -> Step {
+    fn head_in(&mut self, window: &[u8], fresh: usize, context: &mut Context<'_>) -> Step {
         if matches!(self.state, State::Start) {
             match start::line(window) {
-                LineKind::Http(kind) => {
-                    self.kind = Some(kind);
-                    self.state = State::Head;
-                }
+                LineKind::Http(kind) => self.state = State::Head(kind),
                 LineKind::Incomplete if window.len() <= MAX_HEAD => {
                     return self.hold(window, Step::of(None, fresh));
                 }
                 LineKind::Incomplete | LineKind::Other => return self.not_http(fresh),
             }
         }
-        match start::head_end(&window[..window.len().min(MAX_HEAD + 1)], self.searched) {
+        let State::Head(kind) = self.state else {
+            return self.not_http(fresh);
+        };
+        let searched = &window[..window.len().min(MAX_HEAD + 1)];
+        match start::head_end(searched, self.searched) {
             HeadEnd::At(end) if end <= MAX_HEAD => {
-                self.head(&window[..end], window, fresh, exchanges)
+                let consumed = fresh - (window.len() - end);
+                self.head(kind, &window[..end], consumed, context)
             }
             HeadEnd::None if window.len() <= MAX_HEAD => {
-                self.hold(window, Step::of(self.kind, fresh))
+                self.hold(window, Step::of(Some(kind), fresh))
             }
             _ => self.not_http(fresh),
         }
@@ -223,62 +243,80 @@ impl Half {
 
     fn head(
         &mut self,
+        kind: MessageKind,
         text: &[u8],
-        window: &[u8],
-        fresh: usize,
-        exchanges: &mut Exchanges,
+        consumed: usize,
+        context: &mut Context<'_>,
     ) -> Step {
-        let Some(head) = start::parse(text, self.kind) else {
-            return self.not_http(fresh);
+        let Some(head) = start::parse(text, kind) else {
+            return self.not_http(consumed);
         };
-        let head = Arc::new(head);
-        let body = self.body_of(&head, exchanges);
-        let ends = body.is_none();
-        let mut step = Step::of(self.kind, fresh - (window.len() - text.len()));
-        step.ends = ends;
-        step.head = Some(Arc::clone(&head));
-        let guessed = self.framing_guessed;
-        self.begin();
+        let Begun {
+            message,
+            body,
+            guessed,
+        } = context.exchanges.begin(kind, Arc::new(head), self.begun);
+        message.note(NotePart::Head(Arc::clone(message.head())), context.output);
+        let mut step = Step::of(Some(kind), consumed);
+        step.heads = message.heads();
         if let Some(body) = body {
-            self.state = State::Body(body);
-            self.message = Some(head);
-            self.framing_guessed = guessed;
+            let urgent = message.head().is_event_stream();
+            self.held = Vec::new();
+            self.state = State::Body(Box::new(InBody {
+                message,
+                body,
+                guessed,
+                urgent,
+            }));
+        } else {
+            message.finish(context.time, true, context.output);
+            step.ends = true;
+            self.begin();
         }
         step
     }
 
-    fn body_of(&mut self, head: &Arc<Head>, exchanges: &mut Exchanges) -> Option<Body> {
-        match head.start() {
-            Start::Request { .. } => {
-                exchanges.request(head);
-                Body::of_request(head)
+    fn body(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Step {
+        let State::Body(in_body) = &mut self.state else {
+            return Step::plain(bytes.len());
+        };
+        let InBody {
+            message,
+            body,
+            urgent,
+            ..
+        } = &mut **in_body;
+        let Progress {
+            consumed,
+            part,
+            ends,
+        } = body.step(bytes);
+        let mut step = Step::of(Some(message.kind), consumed);
+        step.heads = message.heads();
+        match part {
+            BodyPart::Content => {
+                step.show = message.content(bytes, 0..consumed, context.output);
+                step.urgent = *urgent;
             }
-            Start::Response { status, .. } => {
-                let request = exchanges.answered(status);
-                self.framing_guessed = request.is_none();
-                let method = request
-                    .as_deref()
-                    .and_then(|request| match request.start() {
-                        Start::Request { method, .. } => Some(method),
-                        Start::Response { .. } => None,
-                    });
-                exchanges.tunnel = body::begins_tunnel(method, status);
-                Body::of_response(method, status, head)
+            BodyPart::Framing => step.show = Show::View,
+            BodyPart::Trailers => {
+                self.held.extend_from_slice(&bytes[..consumed]);
+                // The blank line.
+                if ends {
+                    step.show = Show::View;
+                }
+            }
+            BodyPart::Broken => {
+                message.finish(context.time, false, context.output);
+                self.become_opaque();
+                return step;
             }
         }
-    }
-
-    fn body_step(&mut self, progress: &Progress) -> Step {
-        let mut step = Step::of(self.kind, progress.consumed);
-        step.show = if progress.content {
-            Show::AsIs
-        } else {
-            Show::Nothing
-        };
-        step.head.clone_from(&self.message);
-        if progress.broken {
-            self.become_opaque();
-        } else if progress.ends {
+        if ends {
+            if let Some(trailers) = start::parse_trailers(&self.held) {
+                message.note(NotePart::Trailers(Arc::new(trailers)), context.output);
+            }
+            message.finish(context.time, true, context.output);
             step.ends = true;
             self.begin();
         }

@@ -5,9 +5,7 @@
 //! comes, where the other direction or another thread takes over, and where
 //! bytes were lost. A block that came in one piece is passed on uncopied.
 
-use std::sync::Arc;
-
-use crate::decode::{Head, MessageKind, Show, Step};
+use crate::decode::{Heads, MessageKind, Output, Show, Step, View};
 use crate::event::{Data, Direction, Process, Timestamp};
 use crate::item::{Block, ConnectionInfo, Item};
 use crate::scan::utf8_length;
@@ -21,6 +19,7 @@ const KEPT_BUFFERS: usize = 64;
 pub(super) struct Part<'a> {
     pub(super) data: &'a Data<'a>,
     pub(super) step: Step,
+    pub(super) output: &'a Output,
     pub(super) bytes: &'a [u8],
     pub(super) offset: u64,
 }
@@ -33,9 +32,10 @@ pub(super) struct Pending {
     direction: Direction,
     offset: u64,
     payload: Vec<u8>,
-    view: Option<Vec<u8>>,
+    view: Option<View>,
     kind: Option<MessageKind>,
-    head: Option<Arc<Head>>,
+    message: u64,
+    heads: Heads,
     begins: bool,
     ends: bool,
 }
@@ -67,7 +67,7 @@ impl Assembler {
         connection: &ConnectionInfo,
         outlet: &mut Outlet,
     ) -> Result<(), SinkError> {
-        let complete = part.step.ends;
+        let complete = part.step.ends || part.step.urgent;
         if pending
             .as_ref()
             .is_some_and(|block| !self.continues(block, part))
@@ -75,20 +75,19 @@ impl Assembler {
             self.flush(pending, connection, outlet)?;
         }
         match pending {
-            None if part.step.show == Show::AsIs
-                && (complete || part.bytes.len() >= self.max_block) =>
-            {
+            None if complete || part.bytes.len() >= self.max_block => {
                 return outlet.item(&Item::Data(whole(part, connection)));
             }
             None => *pending = Some(self.begin(part)),
             Some(block) => block.adopt(part),
         }
         if let Some(block) = pending {
-            self.append(block, part);
+            block.append(part);
+            self.waiting_bytes += part.bytes.len();
             if complete {
                 return self.flush(pending, connection, outlet);
             }
-            if block.payload.len() >= self.max_block {
+            if block.size() >= self.max_block {
                 return self.cut(pending, connection, outlet);
             }
         }
@@ -104,6 +103,7 @@ impl Assembler {
         outlet: &mut Outlet,
     ) -> Result<(), SinkError> {
         let held_back = pending.as_mut().and_then(Pending::split_character);
+        self.waiting_bytes -= held_back.as_ref().map_or(0, |(_, bytes)| bytes.len());
         self.flush(pending, connection, outlet)?;
         if let Some((mut rest, bytes)) = held_back {
             rest.payload = self.buffer();
@@ -127,21 +127,20 @@ impl Assembler {
         self.waiting_bytes -= block.payload.len();
         let shown = outlet.item(&Item::Data(block.as_block(connection)));
         self.keep(block.payload);
-        block.view.into_iter().for_each(|view| self.keep(view));
         shown
     }
 
     fn continues(&self, block: &Pending, part: &Part<'_>) -> bool {
         let same_message = match (block.kind, part.step.kind) {
             (None, _) => true,
-            (Some(kind), Some(next)) => kind == next && !part.step.begins,
+            (Some(kind), Some(next)) => kind == next && block.message == part.step.message,
             (Some(_), None) => false,
         };
         same_message
             && block.direction == part.data.direction
             && block.process.tid == part.data.process.tid
             && block.payload.len() + part.bytes.len() <= self.max_block
-            && block.offset + block.payload.len() as u64 == part.offset
+            && block.offset.saturating_add(block.payload.len() as u64) == part.offset
     }
 
     fn begin(&mut self, part: &Part<'_>) -> Pending {
@@ -153,23 +152,11 @@ impl Assembler {
             payload: self.buffer(),
             view: None,
             kind: part.step.kind,
-            head: part.step.head.clone(),
+            message: part.step.message,
+            heads: part.step.heads.clone(),
             begins: part.step.begins,
             ends: part.step.ends,
         }
-    }
-
-    fn append(&mut self, block: &mut Pending, part: &Part<'_>) {
-        if part.step.show != Show::AsIs && block.view.is_none() {
-            let mut view = self.buffer();
-            view.extend_from_slice(&block.payload);
-            block.view = Some(view);
-        }
-        if let (Some(view), Show::AsIs) = (&mut block.view, part.step.show) {
-            view.extend_from_slice(part.bytes);
-        }
-        block.payload.extend_from_slice(part.bytes);
-        self.waiting_bytes += part.bytes.len();
     }
 
     fn buffer(&mut self) -> Vec<u8> {
@@ -185,14 +172,39 @@ impl Assembler {
 }
 
 impl Pending {
+    /// Decoded content counts too: a little of it may expand to much.
+    fn size(&self) -> usize {
+        self.payload
+            .len()
+            .max(self.view.as_ref().map_or(0, View::len))
+    }
+
     /// What a later part of the block may tell of the whole.
     fn adopt(&mut self, part: &Part<'_>) {
-        self.begins |= self.kind.is_none() && part.step.begins;
-        self.kind = self.kind.or(part.step.kind);
-        if self.head.is_none() {
-            self.head.clone_from(&part.step.head);
+        if self.kind.is_none() {
+            self.kind = part.step.kind;
+            self.message = part.step.message;
+            self.begins |= part.step.begins;
+        }
+        if self.heads.head.is_none() {
+            self.heads.clone_from(&part.step.heads);
         }
         self.ends = part.step.ends;
+    }
+
+    fn append(&mut self, part: &Part<'_>) {
+        if part.step.show == Show::View {
+            let payload = &self.payload;
+            let view = self.view.get_or_insert_with(|| {
+                let mut view = View::default();
+                view.content(payload);
+                view
+            });
+            view.append(&part.output.view);
+        } else if let Some(view) = &mut self.view {
+            view.content(part.bytes);
+        }
+        self.payload.extend_from_slice(part.bytes);
     }
 
     /// Takes the bytes of an incomplete last character off, into a block that
@@ -200,15 +212,13 @@ impl Pending {
     fn split_character(&mut self) -> Option<(Self, Vec<u8>)> {
         let tail = incomplete_character(&self.payload);
         let cut = self.payload.len() - tail;
-        let shown = self
-            .view
-            .as_ref()
-            .is_none_or(|view| view.ends_with(&self.payload[cut..]));
-        if tail == 0 || cut == 0 || !shown {
+        if tail == 0 || cut == 0 {
             return None;
         }
-        if let Some(view) = &mut self.view {
-            view.truncate(view.len() - tail);
+        if let Some(view) = &mut self.view
+            && !view.take_off_content(&self.payload[cut..])
+        {
+            return None;
         }
         let bytes = self.payload.split_off(cut);
         let rest = Self {
@@ -216,7 +226,7 @@ impl Pending {
             offset: self.offset + cut as u64,
             payload: Vec::new(),
             view: None,
-            head: self.head.clone(),
+            heads: self.heads.clone(),
             begins: false,
             ..*self
         };
@@ -231,9 +241,10 @@ impl Pending {
             direction: self.direction,
             offset: self.offset,
             payload: &self.payload,
-            view: self.view.as_deref(),
+            view: self.view.as_ref(),
             kind: self.kind.unwrap_or(MessageKind::Plain),
-            head: self.head.as_ref(),
+            head: self.heads.head.as_ref(),
+            request: self.heads.request.as_ref(),
             begins: self.begins,
             ends: self.ends,
         }
@@ -248,9 +259,10 @@ fn whole<'a>(part: &'a Part<'a>, connection: &'a ConnectionInfo) -> Block<'a> {
         direction: part.data.direction,
         offset: part.offset,
         payload: part.bytes,
-        view: None,
+        view: (part.step.show == Show::View).then_some(&part.output.view),
         kind: part.step.kind.unwrap_or(MessageKind::Plain),
-        head: part.step.head.as_ref(),
+        head: part.step.heads.head.as_ref(),
+        request: part.step.heads.request.as_ref(),
         begins: part.step.begins,
         ends: part.step.ends,
     }
@@ -276,8 +288,8 @@ mod tests {
 
     #[test]
     fn incomplete_characters_are_found() {
-        for (text, incomplete) in [(&b""[..], 0), (b"a", 0), (b"\x80", 0), (b"\xff", 0)] {
-            assert_eq!(incomplete_character(text), incomplete);
+        for text in [&b""[..], b"a", b"\x80", b"\xff", b"\x80\x80\x80\x80\x80"] {
+            assert_eq!(incomplete_character(text), 0);
         }
         for character in ["\u{e9}", "\u{20ac}", "\u{1f600}"] {
             let text = format!("a{character}");

@@ -178,6 +178,7 @@ impl<W: Write> Sink for JsonSink<W> {
             Item::Gap(gap) => self.gap(gap),
             Item::Secret(event) => self.secret(event),
             Item::Close(closed) => self.close(closed),
+            Item::Message(_) => {}
         }
         if self.out.len() >= BUFFER {
             self.drain()
@@ -248,7 +249,7 @@ fn push_head(object: &mut Object<'_>, head: &Head) {
             Start::Request { method, target } => {
                 http.text("method", method);
                 http.text("target", target);
-                if let Some(host) = head.field("host") {
+                if let Some(host) = head.host() {
                     http.lossy("host", host);
                 }
             }
@@ -256,6 +257,7 @@ fn push_head(object: &mut Object<'_>, head: &Head) {
                 http.number("status", u64::from(status));
                 http.text("reason", reason);
             }
+            Start::Trailers => {}
         }
         http.close();
     });

@@ -12,6 +12,7 @@ mod hexdump;
 use std::io::{self, Write};
 
 use super::Sink;
+use crate::decode::ViewPart;
 use crate::event::{Address, Direction, Process, Socket};
 use crate::item::{Block, Gap, Item};
 use crate::summary::Summary;
@@ -67,28 +68,45 @@ impl<W: Write> TextSink<W> {
 
     fn payload(&mut self, block: &Block<'_>) -> io::Result<()> {
         let as_bytes = self.options.raw || self.options.hex;
-        let whole = block.view.filter(|_| !as_bytes).unwrap_or(block.payload);
-        let shown = self
-            .options
-            .truncate
-            .map_or(whole.len(), |limit| boundary(whole, limit));
-        let bytes = &whole[..shown];
+        let mut left = self.options.truncate.unwrap_or(usize::MAX);
+        let mut hidden = 0;
+        let mut show = |sink: &mut Self, bytes: &[u8], offset| {
+            let shown = boundary(bytes, left);
+            left -= shown;
+            hidden += bytes.len() - shown;
+            sink.bytes(&bytes[..shown], offset)
+        };
+        match block.view.filter(|_| !as_bytes) {
+            None => show(self, block.payload, block.offset)?,
+            Some(view) => {
+                for (part, bytes) in view.parts() {
+                    match part {
+                        ViewPart::Words => self.bytes(bytes, 0)?,
+                        // Decoded content has offsets of its own.
+                        ViewPart::Content => show(self, bytes, 0)?,
+                    }
+                }
+            }
+        }
+        if hidden > 0 {
+            self.mark(format_args!("-- {hidden} more bytes not shown --"))?;
+        }
+        Ok(())
+    }
+
+    fn bytes(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         if self.options.raw {
             self.write(bytes)?;
         } else if self.options.hex {
-            hexdump::push(&mut self.out, bytes, block.offset);
+            hexdump::push(&mut self.out, bytes, offset);
         } else {
             match escape::show(&mut self.out, bytes) {
                 Shown::Clean => self.write(bytes)?,
                 Shown::Escaped => {}
-                Shown::Binary => hexdump::push(&mut self.out, bytes, block.offset),
+                Shown::Binary => hexdump::push(&mut self.out, bytes, offset),
             }
         }
         self.new_line(bytes);
-        let rest = whole.len() - shown;
-        if rest > 0 {
-            self.mark(format_args!("-- {rest} more bytes not shown --"))?;
-        }
         Ok(())
     }
 
@@ -183,7 +201,7 @@ impl<W: Write> Sink for TextSink<W> {
         match item {
             Item::Data(block) => self.block(block),
             Item::Gap(gap) => self.gap(gap),
-            Item::Open(_) | Item::Secret(_) | Item::Close(_) => Ok(()),
+            Item::Open(_) | Item::Message(_) | Item::Secret(_) | Item::Close(_) => Ok(()),
         }
     }
 

@@ -40,11 +40,18 @@ pub(super) struct SizeLine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Progress {
     pub(super) consumed: usize,
-    /// Content, as opposed to its framing.
-    pub(super) content: bool,
+    pub(super) part: BodyPart,
     pub(super) ends: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyPart {
+    Content,
+    Framing,
+    /// Of the trailer section, its blank line included.
+    Trailers,
     /// The framing is malformed: what follows is not known.
-    pub(super) broken: bool,
+    Broken,
 }
 
 /// Whether what follows a response is another protocol: after a switch, or in
@@ -98,10 +105,8 @@ impl Body {
             Self::Length(left) => {
                 let consumed = take(left, input.len());
                 Progress {
-                    consumed,
-                    content: true,
                     ends: *left == 0,
-                    broken: false,
+                    ..content(consumed)
                 }
             }
             Self::Chunked(chunked) => chunked.step(input),
@@ -153,10 +158,7 @@ impl Chunked {
         match self {
             Self::Size(line) => match line.step(input) {
                 Line::Incomplete => framing(input.len()),
-                Line::Malformed => Progress {
-                    broken: true,
-                    ..framing(input.len())
-                },
+                Line::Malformed => broken(input.len()),
                 Line::Ends(consumed) => {
                     *self = match line.size {
                         0 => Self::Trailers { line: 0, total: 0 },
@@ -188,14 +190,10 @@ impl Chunked {
                 framing(1)
             }
             [b'\r'] => framing(1),
-            _ => Progress {
-                broken: true,
-                ..framing(input.len())
-            },
+            _ => broken(input.len()),
         }
     }
 
-    /// Trailer fields are content to a person; the blank line ends them.
     fn trailers(&mut self, input: &[u8]) -> Progress {
         let Self::Trailers { line, total } = self else {
             return framing(input.len());
@@ -206,22 +204,18 @@ impl Chunked {
         let length = u32::try_from(consumed).unwrap_or(u32::MAX);
         *total = total.saturating_add(length);
         if *total > MAX_TRAILERS {
-            return Progress {
-                broken: true,
-                ..framing(input.len())
-            };
+            return broken(input.len());
         }
         let visible = text.iter().filter(|&&b| b != b'\r' && b != b'\n').count() as u32;
         *line += visible;
-        let blank = *line == 0;
+        let ends = end.is_some() && *line == 0;
         if end.is_some() {
             *line = 0;
         }
         Progress {
             consumed,
-            content: !blank,
-            ends: blank && end.is_some(),
-            broken: false,
+            part: BodyPart::Trailers,
+            ends,
         }
     }
 }
@@ -263,17 +257,23 @@ fn take(left: &mut u64, available: usize) -> usize {
 fn content(consumed: usize) -> Progress {
     Progress {
         consumed,
-        content: true,
+        part: BodyPart::Content,
         ends: false,
-        broken: false,
     }
 }
 
 fn framing(consumed: usize) -> Progress {
     Progress {
         consumed,
-        content: false,
+        part: BodyPart::Framing,
         ends: false,
-        broken: false,
+    }
+}
+
+fn broken(consumed: usize) -> Progress {
+    Progress {
+        consumed,
+        part: BodyPart::Broken,
+        ends: false,
     }
 }

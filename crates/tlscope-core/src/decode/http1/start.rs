@@ -99,12 +99,12 @@ pub(super) fn head_end(bytes: &[u8], searched: usize) -> HeadEnd {
 }
 
 /// `None` when the head is malformed.
-pub(super) fn parse(text: &[u8], kind: Option<MessageKind>) -> Option<Head> {
+pub(super) fn parse(text: &[u8], kind: MessageKind) -> Option<Head> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut config = httparse::ParserConfig::default();
     config.allow_obsolete_multiline_headers_in_responses(true);
     config.allow_spaces_after_header_name_in_responses(true);
-    let (mut head, fields) = if kind == Some(MessageKind::Http1Request) {
+    let (mut head, fields) = if kind == MessageKind::Http1Request {
         let mut request = httparse::Request::new(&mut fields);
         config.parse_request(&mut request, text).ok()?;
         let head = Head::request(version(request.version?), request.method?, request.path?);
@@ -122,6 +122,21 @@ pub(super) fn parse(text: &[u8], kind: Option<MessageKind>) -> Option<Head> {
         head.push(field.name.as_bytes(), field.value);
     }
     Some(head)
+}
+
+/// The fields of a trailer section with its blank line.
+pub(super) fn parse_trailers(text: &[u8]) -> Option<Head> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let httparse::Status::Complete((_, fields)) =
+        httparse::parse_headers(text, &mut fields).ok()?
+    else {
+        return None;
+    };
+    let mut head = Head::trailers("HTTP/1.1");
+    for field in fields {
+        head.push(field.name.as_bytes(), field.value);
+    }
+    (!fields.is_empty()).then_some(head)
 }
 
 fn version(minor: u8) -> &'static str {

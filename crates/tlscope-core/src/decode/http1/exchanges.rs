@@ -1,0 +1,111 @@
+//! Which response answers which request, and what its framing is for that.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::body::{self, Body};
+use crate::decode::exchange::{Asked, Message};
+use crate::decode::{Head, MessageKind, Start};
+use crate::event::Timestamp;
+
+/// Clients that pipeline deeper than this are not paired any more.
+const MAX_OUTSTANDING: usize = 1024;
+
+/// The protocol that both directions speak behind a response.
+#[derive(Debug, Clone)]
+pub(in crate::decode) enum Switch {
+    /// With the head of the response, which names the extensions.
+    WebSocket(Arc<Head>),
+    Http2,
+    /// CONNECT, or a protocol that is not decoded.
+    Unknown,
+}
+
+/// Requests that wait for their response: its framing depends on the method
+/// (RFC 9112 section 6.3).
+#[derive(Debug, Default)]
+pub(super) struct Exchanges {
+    outstanding: VecDeque<Asked>,
+    begun: u64,
+    pub(super) switched: Option<Switch>,
+}
+
+/// A message whose head is complete. Without a body it is complete itself.
+pub(super) struct Begun {
+    pub(super) message: Message,
+    pub(super) body: Option<Body>,
+    /// The request was not seen.
+    pub(super) guessed: bool,
+}
+
+impl Exchanges {
+    pub(super) fn begin(&mut self, kind: MessageKind, head: Arc<Head>, begun: Timestamp) -> Begun {
+        let Start::Response { status, .. } = head.start() else {
+            return self.request(kind, head, begun);
+        };
+        let asked = self.answered(status);
+        let exchange = asked
+            .as_ref()
+            .map_or_else(|| self.number(), |asked| asked.exchange);
+        let method = asked.as_ref().and_then(Asked::method);
+        let body = Body::of_response(method, status, &head);
+        if body::begins_tunnel(method, status) {
+            self.switched = Some(Switch::of(status, &head));
+        }
+        let guessed = asked.is_none();
+        let message = Message::new(kind, exchange, None, begun, head).answers(asked);
+        Begun {
+            message,
+            body,
+            guessed,
+        }
+    }
+
+    fn request(&mut self, kind: MessageKind, head: Arc<Head>, begun: Timestamp) -> Begun {
+        if self.outstanding.len() == MAX_OUTSTANDING {
+            self.forget();
+        }
+        let exchange = self.number();
+        self.outstanding.push_back(Asked {
+            exchange,
+            begun,
+            head: Arc::clone(&head),
+        });
+        let body = Body::of_request(&head);
+        Begun {
+            message: Message::new(kind, exchange, None, begun, head),
+            body,
+            guessed: false,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.begun += 1;
+        self.begun
+    }
+
+    /// The request that a response answers; an interim response leaves it waiting.
+    fn answered(&mut self, status: u16) -> Option<Asked> {
+        if (100..200).contains(&status) && status != 101 {
+            return self.outstanding.front().cloned();
+        }
+        self.outstanding.pop_front()
+    }
+
+    /// What is outstanding is no longer sure.
+    pub(super) fn forget(&mut self) {
+        self.outstanding.clear();
+    }
+}
+
+impl Switch {
+    fn of(status: u16, head: &Arc<Head>) -> Self {
+        if status == 101 && head.lists("upgrade", "websocket") {
+            Self::WebSocket(Arc::clone(head))
+        } else if status == 101 && head.lists("upgrade", "h2c") {
+            Self::Http2
+        } else {
+            Self::Unknown
+        }
+    }
+}

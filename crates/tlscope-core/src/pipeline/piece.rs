@@ -1,0 +1,152 @@
+//! One data event on its way: cut into steps, told to the sinks as blocks and
+//! as parts of messages.
+
+use super::State;
+use super::block::{Assembler, Part};
+use crate::decode::{Input, MessageKind, Note, NotePart, Output, Source, Step};
+use crate::event::{Data, Direction, Process, Timestamp};
+use crate::flow::Flow;
+use crate::item::{ConnectionInfo, Item, Message, MessagePart};
+use crate::sink::{Outlet, SinkError};
+
+/// The part of a data event that was not seen before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece<'a> {
+    pub(super) data: &'a Data<'a>,
+    pub(super) bytes: &'a [u8],
+    pub(super) offset: u64,
+    pub(super) decode: bool,
+}
+
+/// Where what is found goes.
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    pub(super) assembler: &'a mut Assembler,
+    pub(super) outlet: &'a mut Outlet,
+    pub(super) output: &'a mut Output,
+}
+
+impl Piece<'_> {
+    pub(super) fn show(
+        self,
+        flow: &mut Flow<State>,
+        target: &mut Target<'_>,
+    ) -> Result<(), SinkError> {
+        let Self {
+            data,
+            mut bytes,
+            mut offset,
+            ..
+        } = self;
+        let call_end = data.call_offset.saturating_add(data.call_length);
+        while !bytes.is_empty() {
+            let call_begins = offset == data.call_offset;
+            let mut step = self.step(flow, bytes, call_begins, target.output);
+            let (taken, rest) = bytes.split_at(step.consumed.clamp(1, bytes.len()));
+            let end = offset.saturating_add(taken.len() as u64);
+            if step.kind == Some(MessageKind::Plain) {
+                (step.begins, step.ends) = (call_begins, end == call_end);
+            }
+            let output = &*target.output;
+            let part = Part {
+                data,
+                step,
+                output,
+                bytes: taken,
+                offset,
+            };
+            let pending = &mut flow.state.pending;
+            target
+                .assembler
+                .add(&part, pending, &flow.info, target.outlet)?;
+            let origin = Origin {
+                time: data.time,
+                connection: &flow.info,
+                process: &data.process,
+                direction: data.direction,
+            };
+            origin.tell(output, taken, target.outlet)?;
+            (bytes, offset) = (rest, end);
+        }
+        Ok(())
+    }
+
+    fn step(
+        &self,
+        flow: &mut Flow<State>,
+        bytes: &[u8],
+        call_begins: bool,
+        output: &mut Output,
+    ) -> Step {
+        if !self.decode {
+            return Step::plain(bytes.len());
+        }
+        let Data {
+            direction, time, ..
+        } = *self.data;
+        let input = Input {
+            direction,
+            time,
+            bytes,
+            call_begins,
+        };
+        flow.state.conversation.step(input, output)
+    }
+}
+
+/// What the parts of messages found in one step have in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) time: Timestamp,
+    pub(super) connection: &'a ConnectionInfo,
+    pub(super) process: &'a Process,
+    pub(super) direction: Direction,
+}
+
+impl Origin<'_> {
+    /// Hands on what the decoder noted of `input`.
+    pub(super) fn tell(
+        self,
+        output: &Output,
+        input: &[u8],
+        outlet: &mut Outlet,
+    ) -> Result<(), SinkError> {
+        output.notes.iter().try_for_each(|note| {
+            let part = part_of(note, output, input);
+            let Self {
+                time,
+                connection,
+                process,
+                direction,
+            } = self;
+            let Note {
+                exchange,
+                stream,
+                kind,
+                ..
+            } = *note;
+            outlet.item(&Item::Message(Message {
+                time,
+                connection,
+                process,
+                direction,
+                kind,
+                exchange,
+                stream,
+                part,
+            }))
+        })
+    }
+}
+
+fn part_of<'a>(note: &'a Note, output: &'a Output, input: &'a [u8]) -> MessagePart<'a> {
+    match &note.part {
+        NotePart::Head(head) => MessagePart::Head(head),
+        NotePart::Content(source) => MessagePart::Content {
+            bytes: output.content(source, input),
+            verbatim: matches!(source, Source::Input(_)),
+        },
+        NotePart::Trailers(head) => MessagePart::Trailers(head),
+        NotePart::Finished(finished) => MessagePart::Finished(finished),
+    }
+}
