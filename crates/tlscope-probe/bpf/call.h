@@ -26,13 +26,11 @@ static __always_inline struct frame *frame_current(void)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
-	__u64 top;
 
 	if (!thread || !thread->depth)
 		return NULL;
-	top = thread->depth - 1;
-	opaque(top);
-	return top < FRAMES_MAX ? &thread->frames[top] : NULL;
+	/* The mask is for the verifier: depth never exceeds FRAMES_MAX. */
+	return &thread->frames[(thread->depth - 1) & (FRAMES_MAX - 1)];
 }
 
 static __always_inline void frame_push(struct pt_regs *ctx, __u64 length_at)
