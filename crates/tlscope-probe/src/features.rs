@@ -133,7 +133,7 @@ fn has_uprobe_link(attach_type: sys::bpf_attach_type) -> bool {
 }
 
 /// `return 0` as a uprobe program of the given attach type.
-fn load_empty(attach_type: sys::bpf_attach_type) -> io::Result<OwnedFd> {
+pub(crate) fn load_empty(attach_type: sys::bpf_attach_type) -> io::Result<OwnedFd> {
     const MOV64_IMM: u8 = 0xb7;
     const EXIT: u8 = 0x95;
     let instructions = [
