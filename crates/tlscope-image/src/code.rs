@@ -18,7 +18,8 @@ use crate::plan::Arch;
 
 pub(crate) use questions::{
     Call, CallSite, Copy, Store, callees, calls_of, calls_with_text, copies_to_argument,
-    functions_with_text, random_looped_over, random_passed_on, stores_of, takes_argument,
+    functions_with_text, random_in, random_looped_over, random_passed_on, stores_of,
+    takes_argument, tests_pointer_behind,
 };
 pub(crate) use value::{Path, Root, Value};
 

@@ -170,7 +170,7 @@ pub struct Layout {
 /// The default is `ssl_log_secret(conn, label, secret, len)`, the form of nearly every build.
 /// Where a compiler dissolved it into its callers, the function below takes its place:
 /// `nss_keylog_int(label, conn, random, random_len, secret, len)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SinkAbi {
     pub connection: u8,
     pub label: u8,

@@ -5,11 +5,14 @@ use std::ops::ControlFlow;
 
 use super::callee::{follow_stub, resolve};
 use super::functions::starts_of;
-use super::references::references;
+use super::references::{Reference, references};
 use super::value::Path;
 use super::walk::{Event, FUNCTION, Known, Limits, Step, walk};
 use super::{Flow, Root, Value, convention, decode};
 use crate::elf::{Address, Elf};
+
+/// RFC 8446, section 4.1.2: a random is 32 bytes.
+const RANDOM_LENGTH: Value = Value::Const(0x20);
 
 const GO_ON: Step = ControlFlow::Continue(());
 
@@ -61,49 +64,113 @@ pub(crate) fn copies_to_argument(elf: &Elf<'_>, function: Address, out: u8) -> V
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) text: Address,
+    pub(crate) loaded_at: Address,
     pub(crate) at: Address,
     /// What is called, if it is a place known from the image.
     pub(crate) callee: Option<Address>,
     /// The index of the argument that is the text.
     pub(crate) argument: u8,
+    /// Whether the fourth argument is the length of a TLS random.
+    pub(crate) random_length: bool,
 }
 
-/// Every call that is given one of `texts`, found from the places that load its address.
-pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> Vec<Call> {
-    // From the load of a label to its call: the longest measured is some 300 instructions,
-    // in OpenSSL's tls13_change_cipher_state, where one call serves five labels.
+/// Every call that is given one of `texts`, found from the places that load its address, and
+/// every place of loading.
+pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> (Vec<Call>, Vec<Reference>) {
+    // From the load of a label to its call: the longest measured is some 300 instructions, in
+    // OpenSSL's tls13_change_cipher_state, where one call serves five labels.
     const TO_THE_CALL: Limits = Limits {
-        steps: 20000,
+        steps: 20_000,
         states_per_target: 8,
     };
+    let in_registers = convention(elf.arch).arguments.len();
     let mut calls = BTreeMap::new();
-    for reference in references(elf, texts) {
+    let mut jumps = Vec::new();
+    let references = references(elf, texts);
+    for reference in &references {
         let text = Value::Const(reference.to.0);
         let known = reference.given.map_or(Known::Nothing, |(register, page)| {
             Known::Constant(register, page)
         });
+        let call = |at, callee, argument| Call {
+            text: reference.to,
+            loaded_at: reference.at,
+            at,
+            callee,
+            argument: argument as u8,
+            random_length: false,
+        };
         walk(elf, reference.at, known, TO_THE_CALL, &mut |at, event| {
-            let Event::Call { target, arguments } = event else {
-                return GO_ON;
-            };
-            let in_registers = convention(elf.arch).arguments.len();
-            let mut arguments = arguments.iter().take(in_registers);
-            let Some(argument) = arguments.position(|argument| *argument == text) else {
-                return GO_ON;
-            };
-            let callee = resolve(elf, &target);
+            match event {
+                Event::Call { target, arguments } => {
+                    let mut registers = arguments.iter().take(in_registers);
+                    if let Some(argument) = registers.position(|argument| *argument == text) {
+                        let random_length = arguments.get(3) == Some(&RANDOM_LENGTH);
+                        let found = call(at, resolve(elf, &target), argument);
+                        calls.insert(
+                            (at, reference.at),
+                            Call {
+                                random_length,
+                                ..found
+                            },
+                        );
+                    }
+                }
+                Event::Jump { target, arguments } => {
+                    let argument = arguments.position(&text);
+                    jumps.extend(argument.map(|argument| call(at, Some(target), argument)));
+                }
+                _ => {}
+            }
             // A register may still hold the text at a call that has no such argument, so go on.
-            let call = Call {
-                text: reference.to,
-                at,
-                callee,
-                argument: argument as u8,
-            };
-            calls.insert((at, reference.to), call);
             GO_ON
         });
     }
-    calls.into_values().collect()
+    // A jump to what others call is a tail call.
+    let callees: BTreeSet<_> = calls
+        .values()
+        .map(|call| (call.callee, call.argument))
+        .collect();
+    jumps.retain(|jump| callees.contains(&(jump.callee, jump.argument)));
+    (calls.into_values().chain(jumps).collect(), references)
+}
+
+/// Where a function, or one that it hands the argument to, looks whether a pointer behind its
+/// argument is null.
+pub(crate) fn tests_pointer_behind(
+    elf: &Elf<'_>,
+    function: Address,
+    argument: u8,
+) -> Option<Address> {
+    null_test(elf, function, argument).or_else(|| {
+        let root = Value::root(Root::Argument(argument));
+        calls_of(elf, function).into_iter().find_map(|call| {
+            let passed = call.arguments.iter().position(|value| *value == root)?;
+            null_test(elf, call.target?, passed as u8)
+        })
+    })
+}
+
+fn null_test(elf: &Elf<'_>, function: Address, argument: u8) -> Option<Address> {
+    let mut found = None;
+    walk(
+        elf,
+        function,
+        Known::Arguments,
+        FUNCTION,
+        &mut |at, event| {
+            if let Event::Compare { left, right } = event
+                && (right == Value::Const(0) || right == left)
+                && left.path().is_some_and(|path| {
+                    path.root == Root::Argument(argument) && path.loads.len() >= 2 && path.add == 0
+                })
+            {
+                found.get_or_insert(at);
+            }
+            GO_ON
+        },
+    );
+    found
 }
 
 /// Whether a function makes use of its argument of this index: moves it elsewhere or reads
@@ -211,7 +278,6 @@ pub(crate) fn functions_with_text(elf: &Elf<'_>, texts: &[Address]) -> BTreeMap<
 /// The buffer inside its first argument that a key-log sink turns to hexadecimal digits itself, in a
 /// loop over 32 bytes.
 pub(crate) fn random_looped_over(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
-    const RANDOM_LENGTH: Value = Value::Const(0x20);
     let mut found = BTreeSet::new();
     let mut bounded = false;
     walk(elf, sink, Known::Arguments, FUNCTION, &mut |at, event| {
@@ -235,26 +301,34 @@ pub(crate) fn random_looped_over(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
 
 /// The 32 bytes that a key-log sink passes on with their length, as a path from its first argument.
 pub(crate) fn random_passed_on(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
-    const RANDOM_LENGTH: Value = Value::Const(0x20);
-    let mut found = BTreeSet::new();
-    walk(elf, sink, Known::Arguments, FUNCTION, &mut |at, event| {
-        let Event::Call { arguments, .. } = event else {
-            return GO_ON;
-        };
-        for pair in arguments.windows(2) {
-            let [Value::Path(field), length] = pair else {
-                continue;
-            };
-            if *length == RANDOM_LENGTH && field.root == Root::Argument(0) {
-                found.insert(Copy {
-                    field: field.clone(),
-                    at,
-                });
-            }
-        }
-        GO_ON
-    });
+    let calls = calls_of(elf, sink);
+    let found: BTreeSet<Copy> = calls
+        .iter()
+        .filter_map(|call| {
+            Some(Copy {
+                field: random_in(call)?.1.clone(),
+                at: call.at,
+            })
+        })
+        .collect();
     found.into_iter().collect()
+}
+
+/// Which argument of a call is a random of the connection, its length beside it.
+pub(crate) fn random_in(call: &CallSite) -> Option<(usize, &Path)> {
+    call.arguments
+        .windows(2)
+        .enumerate()
+        .find_map(|(index, pair)| match pair {
+            [Value::Path(field), length]
+                if *length == RANDOM_LENGTH
+                    && field.root == Root::Argument(0)
+                    && field.add != 0 =>
+            {
+                Some((index, field))
+            }
+            _ => None,
+        })
 }
 
 /// Every function that a function calls or jumps to, with the place of the call.
@@ -270,7 +344,7 @@ pub(crate) fn callees(elf: &Elf<'_>, function: Address) -> BTreeMap<Address, Add
         let (target, jump) = match event {
             Event::Call { target, .. } => (resolve(elf, &target), false),
             Event::JumpThrough { target } => (resolve(elf, &target), true),
-            Event::Jump { target } => (follow_stub(elf, target), true),
+            Event::Jump { target, .. } => (follow_stub(elf, target), true),
             _ => return GO_ON,
         };
         let Some(target) = target else { return GO_ON };

@@ -29,7 +29,7 @@ pub(crate) fn references(elf: &Elf<'_>, targets: &[Address]) -> Vec<Reference> {
                 relative_loads(segment, targets, &mut found);
                 absolute_loads(elf, segment, targets, &mut found);
             }
-            Arch::Aarch64 => paged_loads(segment, targets, &mut found),
+            Arch::Aarch64 => paged_loads(elf, segment, targets, &mut found),
         }
     }
     found.sort_unstable();
@@ -67,38 +67,44 @@ fn relative_loads(segment: &Segment<'_>, targets: &[Address], found: &mut Vec<Re
     }
 }
 
-/// `adrp page, reg` and, anywhere behind it, `add reg, reg, #low`: compilers share one `adrp`
-/// between many uses. That the register was overwritten in between is not seen here, but the
-/// sum then is no wanted address.
-fn paged_loads(segment: &Segment<'_>, targets: &[Address], found: &mut Vec<Reference>) {
+/// `adrp page, reg` and, anywhere behind it in the same function, `add reg, reg, #low`: compilers
+/// share one `adrp` between many uses.
+fn paged_loads(
+    elf: &Elf<'_>,
+    segment: &Segment<'_>,
+    targets: &[Address],
+    found: &mut Vec<Reference>,
+) {
     const REGISTERS: usize = 32;
-    let mut pages = [None; REGISTERS];
+    let mut pages: [Option<(Address, u64)>; REGISTERS] = [None; REGISTERS];
     for (index, word) in segment.bytes.chunks_exact(4).enumerate() {
         let at = Address(segment.address.0.wrapping_add(index as u64 * 4));
         let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-        let reference =
-            match forms(word, at) {
-                Some(Forms::Page(register, to)) => {
-                    if let Some(page) = pages.get_mut(usize::from(register.0)) {
-                        *page = Some(to);
-                    }
-                    Some(Reference {
-                        at,
-                        to: Address(to),
-                        given: None,
-                    })
+        let reference = match forms(word, at) {
+            Some(Forms::Page(register, to)) => {
+                if let Some(page) = pages.get_mut(usize::from(register.0)) {
+                    *page = Some((at, to));
                 }
-                Some(Forms::Add { from, by }) => pages
-                    .get(usize::from(from.0))
-                    .copied()
-                    .flatten()
-                    .map(|page: u64| Reference {
+                Some(Reference {
+                    at,
+                    to: Address(to),
+                    given: None,
+                })
+            }
+            Some(Forms::Add { from, by }) => {
+                let page = pages.get(usize::from(from.0)).copied().flatten();
+                page.filter(|(_, page)| targets.contains(&Address(page.wrapping_add(by))))
+                    .filter(|(formed, _)| {
+                        same_function(elf, *formed, at) && keeps(elf, from, *formed, at)
+                    })
+                    .map(|(_, page)| Reference {
                         at,
                         to: Address(page.wrapping_add(by)),
                         given: Some((from, page)),
-                    }),
-                None => None,
-            };
+                    })
+            }
+            None => None,
+        };
         if let Some(reference) = reference
             && targets.contains(&reference.to)
             && found.len() < MOST
@@ -106,6 +112,37 @@ fn paged_loads(segment: &Segment<'_>, targets: &[Address], found: &mut Vec<Refer
             found.push(reference);
         }
     }
+}
+
+/// As far as function ends are known; without them, not too far apart.
+fn same_function(elf: &Elf<'_>, one: Address, other: Address) -> bool {
+    const FAR: u64 = 0x1000;
+    match (elf.function_around(one), elf.function_around(other)) {
+        (Some(one), Some(other)) => one.start == other.start,
+        (None, None) => other
+            .distance_from(one)
+            .is_some_and(|distance| distance < FAR),
+        _ => false,
+    }
+}
+
+/// Whether a register still holds at `to` what it was given at `from`, as the code lies.
+fn keeps(elf: &Elf<'_>, register: Reg, from: Address, to: Address) -> bool {
+    let mut at = from.checked_add(4);
+    while let Some(address) = at.filter(|at| *at < to) {
+        let Some(instruction) = decode(elf, address) else {
+            return false;
+        };
+        let overwritten = instruction.effects.iter().any(|effect| match effect {
+            Effect::Set { to, .. } | Effect::Choose { to, .. } => *to == register,
+            _ => false,
+        });
+        if overwritten {
+            return false;
+        }
+        at = instruction.next();
+    }
+    true
 }
 
 /// Code that is not position-independent: the address as a 32-bit immediate.

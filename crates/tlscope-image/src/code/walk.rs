@@ -11,7 +11,6 @@ use super::{
 use crate::elf::{Address, Elf};
 
 /// Something that happens on a path.
-#[allow(dead_code)] // Compare and Return: for the layout questions of the older libraries
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
     /// A call; `target` is the place called as far as it is known. The arguments are those in
@@ -24,8 +23,10 @@ pub(crate) enum Event<'a> {
     JumpThrough {
         target: Value,
     },
+    /// A direct jump, with what the argument registers hold: it may be a tail call.
     Jump {
         target: Address,
+        arguments: Arguments<'a>,
     },
     /// A register takes a value.
     Set {
@@ -54,6 +55,21 @@ pub(crate) enum Event<'a> {
     Return {
         value: Value,
     },
+}
+
+/// The argument registers at a place, read on demand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arguments<'a> {
+    state: &'a State,
+    convention: &'static Convention,
+}
+
+impl Arguments<'_> {
+    /// The index of the register argument that holds a value.
+    pub(crate) fn position(&self, value: &Value) -> Option<usize> {
+        let mut registers = self.convention.arguments.iter();
+        registers.position(|register| self.state.get(*register) == *value)
+    }
 }
 
 /// What to do after an event: go on, or give up this path (others are still walked).
@@ -178,13 +194,21 @@ impl Walk<'_, '_> {
                 None
             }
             Flow::Jump(target) => {
-                self.emit(at, Event::Jump { target })?;
+                let arguments = Arguments {
+                    state,
+                    convention: self.convention,
+                };
+                self.emit(at, Event::Jump { target, arguments })?;
                 // As a new path, so that a loop meets its own state again and ends.
                 self.pending.push_back((target, state.clone()));
                 None
             }
             Flow::Branch(target) => {
-                if self.emit(at, Event::Jump { target }).is_some() {
+                let arguments = Arguments {
+                    state,
+                    convention: self.convention,
+                };
+                if self.emit(at, Event::Jump { target, arguments }).is_some() {
                     self.pending.push_back((target, state.clone()));
                 }
                 self.pending.push_back((instruction.next()?, state.clone()));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::code::{self, Call, Copy, Root};
+use crate::code::{self, Call, CallSite, Copy, Root, Value};
 use crate::elf::{Address, Elf};
 use crate::plan::{FieldPath, LayoutValue, Missing, Plan, Probe, Role, SinkAbi};
 
@@ -25,40 +25,24 @@ const AGREEING: usize = 2;
 
 /// Plans the probe on the sink and the way to the client random, or says why not.
 pub(super) fn add_secrets(elf: &Elf<'_>, plan: &mut Plan) {
-    let missing = |why: String| Missing {
-        what: "secrets".into(),
-        why,
-    };
-    let sink = match find(elf) {
-        Ok(sink) => sink,
-        Err(why) => return plan.missing.push(missing(why)),
-    };
-    let Some(offset) = elf
-        .file_offset(sink.address)
-        .filter(|_| elf.is_code(sink.address))
-    else {
-        return plan.missing.push(missing(format!(
-            "the key-log sink {} is no code",
-            sink.address
-        )));
-    };
-    if sink.abi.client_random.is_none() {
-        match client_random(elf, sink.address) {
-            Ok(value) => plan.layout.client_random = Some(value),
-            Err(why) => return plan.missing.push(missing(why)),
+    match find(elf) {
+        Ok(sink) => {
+            plan.layout.sink = sink.abi;
+            plan.layout.client_random = sink.client_random;
+            plan.probes.push(sink.probe);
+            plan.missing
+                .extend(sink.lost.into_iter().map(|(label, at)| Missing {
+                    what: format!("secret `{label}`"),
+                    why: format!(
+                        "the code that loads this label at {at} does not call the key-log sink"
+                    ),
+                }));
         }
+        Err(why) => plan.missing.push(Missing {
+            what: "secrets".into(),
+            why,
+        }),
     }
-    plan.layout.sink = sink.abi;
-    plan.probes.push(Probe {
-        role: Role::SecretSink,
-        symbol: elf
-            .symbols
-            .at(sink.address)
-            .map(|symbol| symbol.name.to_string()),
-        address: sink.address,
-        offset,
-        evidence: sink.evidence,
-    });
 }
 
 /// Whether the image names any secret in the key log's way.
@@ -70,9 +54,11 @@ pub(super) fn has_labels(elf: &Elf<'_>) -> bool {
 
 #[derive(Debug)]
 struct Sink {
-    address: Address,
+    probe: Probe,
     abi: SinkAbi,
-    evidence: String,
+    client_random: Option<LayoutValue>,
+    /// Labels that some code loads but does not hand to the sink.
+    lost: Vec<(&'static str, Address)>,
 }
 
 /// A callee and the position at which it takes a label.
@@ -84,28 +70,140 @@ fn find(elf: &Elf<'_>) -> Result<Sink, String> {
         return Err("no key-log label stands in the image".into());
     }
     let texts: Vec<Address> = labels.keys().copied().collect();
-    let mut candidates: BTreeMap<Candidate, BTreeMap<&str, Address>> = BTreeMap::new();
-    for Call {
-        text,
-        at,
-        callee,
-        argument,
-    } in code::calls_with_text(elf, &texts)
-    {
-        if let (Some(callee), Some(label)) = (callee, labels.get(&text)) {
+    let (calls, references) = code::calls_with_text(elf, &texts);
+    let mut candidates: BTreeMap<Candidate, Vec<&Call>> = BTreeMap::new();
+    for call in &calls {
+        if let Some(callee) = call.callee {
             candidates
-                .entry((callee, argument))
+                .entry((callee, call.argument))
                 .or_default()
-                .insert(label, at);
+                .push(call);
         }
     }
-    candidates.retain(|(callee, argument), labels| {
-        labels.len() >= AGREEING && code::takes_argument(elf, *callee, *argument)
+    candidates.retain(|(callee, argument), calls| {
+        let different: BTreeSet<_> = calls.iter().map(|call| labels.get(&call.text)).collect();
+        different.len() >= AGREEING && code::takes_argument(elf, *callee, *argument)
     });
     drop_callees(elf, &mut candidates);
-    let mut candidates = candidates.into_iter();
-    match (candidates.next(), candidates.next()) {
-        (Some(only), None) => sink_of(only),
+    let ((address, argument), calls) = only_sink(candidates)?;
+    let evidence = evidence(&labels, argument, &calls);
+    let lost = references
+        .iter()
+        .filter(|reference| !calls.iter().any(|call| call.loaded_at == reference.at))
+        // The sink itself may look which label it was given.
+        .filter(|reference| match elf.function_around(reference.at) {
+            // The sink itself may look which label it was given.
+            Some(own) => own.start != address,
+            // Where functions have call frames, what has none is data that looks like code.
+            None => elf.frames.is_empty(),
+        })
+        .filter_map(|reference| Some((*labels.get(&reference.to)?, reference.at)))
+        .collect();
+    let (address, abi, evidence) = match passes_random(elf, address, argument) {
+        Some((inner, abi, at)) => (
+            inner,
+            abi,
+            format!("{evidence}; {address} hands all on at {at}"),
+        ),
+        None => (address, abi(address, argument)?, evidence),
+    };
+    if code::tests_pointer_behind(elf, address, abi.connection).is_none() {
+        return Err(format!(
+            "{address} takes the secrets, but does not itself test whether a key log is wanted: if its \
+             callers do, it is called only when the application asks for one"
+        ));
+    }
+    let client_random = if abi.client_random.is_none() {
+        Some(client_random(elf, address)?)
+    } else {
+        None
+    };
+    Ok(Sink {
+        probe: probe(elf, address, evidence)?,
+        abi,
+        client_random,
+        lost,
+    })
+}
+
+fn probe(elf: &Elf<'_>, address: Address, evidence: String) -> Result<Probe, String> {
+    let offset = elf.file_offset(address).filter(|_| elf.is_code(address));
+    Ok(Probe {
+        role: Role::SecretSink,
+        symbol: elf
+            .symbols
+            .at(address)
+            .map(|symbol| symbol.name.to_string()),
+        address,
+        offset: offset.ok_or_else(|| format!("the key-log sink {address} is no code"))?,
+        evidence,
+    })
+}
+
+/// A sink that chooses between randoms (4.0: an Encrypted Client Hello has its own) and hands its
+/// choice to one inner function: there the right random is an argument.
+fn passes_random(elf: &Elf<'_>, sink: Address, label: u8) -> Option<(Address, SinkAbi, Address)> {
+    if label != 1 {
+        return None;
+    }
+    let position = |call: &CallSite, argument: u8| {
+        let value = Value::root(Root::Argument(argument));
+        let index = call.arguments.iter().position(|held| *held == value)?;
+        u8::try_from(index).ok()
+    };
+    let mut randoms = BTreeSet::new();
+    let mut inner = BTreeSet::new();
+    for call in code::calls_of(elf, sink) {
+        let Some((random, field)) = code::random_in(&call) else {
+            continue;
+        };
+        randoms.insert(field.clone());
+        let abi = SinkAbi {
+            connection: position(&call, 0)?,
+            label: position(&call, 1)?,
+            secret: position(&call, 2)?,
+            length: position(&call, 3)?,
+            client_random: Some(u8::try_from(random).ok()?),
+        };
+        inner.insert((call.target?, abi, call.at));
+    }
+    let (address, abi, at) = inner.first().copied()?;
+    let one_function = inner
+        .iter()
+        .all(|(other, same, _)| (*other, *same) == (address, abi));
+    (randoms.len() > 1 && one_function).then_some((address, abi, at))
+}
+
+/// Where a jump ends a caller of the sink and nothing tells where functions end, the walk to the
+/// call goes on into the sink and meets what that calls with the label.
+fn drop_callees(elf: &Elf<'_>, candidates: &mut BTreeMap<Candidate, Vec<&Call>>) {
+    let inner: BTreeSet<Address> = candidates
+        .keys()
+        .flat_map(|(callee, _)| code::calls_of(elf, *callee))
+        .map(|call| call.at)
+        .collect();
+    candidates.retain(|_, calls| !calls.iter().all(|call| inner.contains(&call.at)));
+}
+
+/// `ssl_log_secret` takes the label second. Only where no function does so, one that takes it
+/// first, with a random and its length third and fourth, is what a dissolved sink called.
+fn only_sink(
+    candidates: BTreeMap<Candidate, Vec<&Call>>,
+) -> Result<(Candidate, Vec<&Call>), String> {
+    let (mut second, other): (Vec<_>, Vec<_>) = candidates
+        .into_iter()
+        .partition(|((_, argument), _)| *argument == 1);
+    let mut first = other;
+    first.retain(|((_, argument), calls)| {
+        *argument == 0 && calls.iter().all(|call| call.random_length)
+    });
+    let of_form = if second.is_empty() {
+        &mut first
+    } else {
+        &mut second
+    };
+    match (of_form.pop(), of_form.pop()) {
+        (Some(only), None) => Ok(only),
         (None, _) => Err("no function is handed two different key-log labels".into()),
         (Some(((one, _), _)), Some(((other, _), _))) => Err(format!(
             "key-log labels go to {one} and to {other}: which is the sink is not certain"
@@ -113,48 +211,36 @@ fn find(elf: &Elf<'_>) -> Result<Sink, String> {
     }
 }
 
-/// Where a jump ends a caller of the sink and nothing tells where functions end, the walk to the
-/// call goes on into the sink and meets what that calls with the label.
-fn drop_callees(elf: &Elf<'_>, candidates: &mut BTreeMap<Candidate, BTreeMap<&str, Address>>) {
-    let inner: BTreeSet<Address> = candidates
-        .keys()
-        .flat_map(|(callee, _)| code::calls_of(elf, *callee))
-        .map(|call| call.at)
-        .collect();
-    candidates.retain(|_, labels| !labels.values().all(|at| inner.contains(at)));
-}
-
-fn sink_of((candidate, labels): (Candidate, BTreeMap<&str, Address>)) -> Result<Sink, String> {
-    let (address, argument) = candidate;
-    let abi = match argument {
-        1 => SinkAbi::default(),
-        0 => SinkAbi {
+fn abi(address: Address, label: u8) -> Result<SinkAbi, String> {
+    match label {
+        1 => Ok(SinkAbi::default()),
+        0 => Ok(SinkAbi {
             connection: 1,
             label: 0,
             secret: 4,
             length: 5,
             client_random: Some(2),
-        },
-        other => {
-            return Err(format!(
-                "{address} takes key-log labels as argument {other}: not a known sink"
-            ));
-        }
-    };
-    let calls: Vec<String> = labels
+        }),
+        other => Err(format!(
+            "{address} takes key-log labels as argument {other}: not a known sink"
+        )),
+    }
+}
+
+fn evidence(labels: &BTreeMap<Address, &str>, argument: u8, calls: &[&Call]) -> String {
+    let calls: BTreeMap<&str, Address> = calls
+        .iter()
+        .filter_map(|call| Some((*labels.get(&call.text)?, call.at)))
+        .collect();
+    let places: Vec<String> = calls
         .iter()
         .map(|(label, at)| format!("{label} at {at}"))
         .collect();
-    let evidence = format!(
+    format!(
         "{} labels agree as argument {argument}: {}",
-        labels.len(),
-        calls.join(", ")
-    );
-    Ok(Sink {
-        address,
-        abi,
-        evidence,
-    })
+        calls.len(),
+        places.join(", ")
+    )
 }
 
 fn label_places(elf: &Elf<'_>) -> BTreeMap<Address, &'static str> {
