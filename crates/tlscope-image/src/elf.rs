@@ -7,6 +7,7 @@ mod frames;
 mod relocations;
 mod symbols;
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 
@@ -88,6 +89,9 @@ type Header = FileHeader64<LittleEndian>;
 type ProgramHeaders<'d> = &'d [ProgramHeader64<LittleEndian>];
 type Sections<'d> = SectionTable<'d, Header>;
 
+/// Instructions walked for one image. The most that a real one took is 0.4 million.
+const STEPS: u64 = 10_000_000;
+
 /// A parsed image.
 #[derive(Debug)]
 pub struct Elf<'d> {
@@ -97,6 +101,7 @@ pub struct Elf<'d> {
     pub relocations: Relocations<'d>,
     pub frames: Frames,
     segments: Vec<Segment<'d>>,
+    steps_left: Cell<u64>,
 }
 
 impl<'d> Elf<'d> {
@@ -124,12 +129,21 @@ impl<'d> Elf<'d> {
         let frames = Frames::read(headers, &segments);
         Ok(Self {
             frames,
+            steps_left: Cell::new(STEPS),
             arch,
             build_id: build_id(&sections, bytes),
             symbols,
             relocations,
             segments,
         })
+    }
+
+    /// Takes one instruction off what may be walked in this image; `false` when all is spent. A hostile
+    /// image can make every question expensive, but not the sum of them.
+    pub(crate) fn spend_step(&self) -> bool {
+        let left = self.steps_left.get();
+        self.steps_left.set(left.saturating_sub(1));
+        left > 0
     }
 
     /// The bytes from an address to the end of what its segment has in the file.

@@ -181,7 +181,7 @@ fn add_immediate(word: Word) -> Vec<Effect> {
         // Sets flags: with the zero register as its target it is a comparison.
         let mut effects = vec![Effect::Compare {
             left: Source::Reg(from),
-            right: Source::Const(amount as u64),
+            right: Source::Const(amount.cast_unsigned()),
         }];
         effects.extend(unknown(word.zero_or(0)));
         return effects;

@@ -11,6 +11,8 @@ use crate::plan::Arch;
 /// By symbol or call frame; without either, the nearest place before it that is called directly.
 /// That is a start, but not for sure of this function: the caller walks from it and sees.
 pub(crate) fn starts_of(elf: &Elf<'_>, places: &[Address]) -> BTreeMap<Address, Address> {
+    // Larger functions than this exist, but none that a library's plan asks for.
+    const LARGEST: u64 = 0x4000;
     let mut starts: BTreeMap<Address, Address> = places
         .iter()
         .filter_map(|place| Some((*place, elf.function_around(*place)?.start)))
@@ -23,8 +25,6 @@ pub(crate) fn starts_of(elf: &Elf<'_>, places: &[Address]) -> BTreeMap<Address, 
     if unknown.is_empty() || !elf.frames.is_empty() {
         return starts;
     }
-    // Larger functions than this exist, but none that a library's plan asks for.
-    const LARGEST: u64 = 0x4000;
     for_each_call(elf, &mut |_, target| {
         for place in &unknown {
             if place

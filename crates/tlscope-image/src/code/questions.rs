@@ -44,7 +44,7 @@ pub(crate) fn copies_to_argument(elf: &Elf<'_>, function: Address, out: u8) -> V
         &mut |at, event| {
             match event {
                 Event::Store { to, from, .. } => {
-                    add(at, &to, from.path().and_then(Path::loaded_from))
+                    add(at, &to, from.path().and_then(Path::loaded_from));
                 }
                 Event::Copy { to, from } => add(at, &to, from.path().cloned()),
                 Event::Call { arguments, .. } => {

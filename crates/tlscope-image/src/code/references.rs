@@ -18,10 +18,14 @@ pub(crate) struct Reference {
 }
 
 /// No image loads a label's address from more places than this.
-const MOST: usize = 4096;
+const MOST: usize = 512;
 
 /// Every place where code loads one of `targets`.
 pub(crate) fn references(elf: &Elf<'_>, targets: &[Address]) -> Vec<Reference> {
+    let mut targets = targets.to_vec();
+    targets.sort_unstable();
+    targets.dedup();
+    let targets = targets.as_slice();
     let mut found = Vec::new();
     for segment in elf.code_segments() {
         match elf.arch {
@@ -57,7 +61,7 @@ fn relative_loads(segment: &Segment<'_>, targets: &[Address], found: &mut Vec<Re
         let displacement = i64::from(i32::from_le_bytes([d0, d1, d2, d3]));
         let next = segment.address.0.wrapping_add((start + LENGTH) as u64);
         let to = Address(next.wrapping_add_signed(displacement));
-        if targets.contains(&to) && found.len() < MOST {
+        if targets.binary_search(&to).is_ok() && found.len() < MOST {
             found.push(Reference {
                 at: Address(next - LENGTH as u64),
                 to,
@@ -93,20 +97,24 @@ fn paged_loads(
             }
             Some(Forms::Add { from, by }) => {
                 let page = pages.get(usize::from(from.0)).copied().flatten();
-                page.filter(|(_, page)| targets.contains(&Address(page.wrapping_add(by))))
-                    .filter(|(formed, _)| {
-                        same_function(elf, *formed, at) && keeps(elf, from, *formed, at)
-                    })
-                    .map(|(_, page)| Reference {
-                        at,
-                        to: Address(page.wrapping_add(by)),
-                        given: Some((from, page)),
-                    })
+                page.filter(|(_, page)| {
+                    targets
+                        .binary_search(&Address(page.wrapping_add(by)))
+                        .is_ok()
+                })
+                .filter(|(formed, _)| {
+                    same_function(elf, *formed, at) && keeps(elf, from, *formed, at)
+                })
+                .map(|(_, page)| Reference {
+                    at,
+                    to: Address(page.wrapping_add(by)),
+                    given: Some((from, page)),
+                })
             }
             None => None,
         };
         if let Some(reference) = reference
-            && targets.contains(&reference.to)
+            && targets.binary_search(&reference.to).is_ok()
             && found.len() < MOST
         {
             found.push(reference);

@@ -52,9 +52,7 @@ pub(crate) enum Event<'a> {
         left: Value,
         right: Value,
     },
-    Return {
-        value: Value,
-    },
+    Return,
 }
 
 /// The argument registers at a place, read on demand.
@@ -158,7 +156,7 @@ struct Walk<'w, 'd> {
 impl Walk<'_, '_> {
     fn run(&mut self) {
         let hasher = RandomState::new();
-        let mut steps = 0;
+        let mut steps = self.limits.steps;
         while let Some((mut address, mut state)) = self.pending.pop_front() {
             let seen = self.seen.entry(address).or_default();
             if seen.len() >= self.limits.states_per_target || !seen.insert(hasher.hash_one(&state))
@@ -166,10 +164,10 @@ impl Walk<'_, '_> {
                 continue;
             }
             loop {
-                steps += 1;
-                if steps > self.limits.steps {
+                if steps == 0 || !self.elf.spend_step() {
                     return;
                 }
+                steps -= 1;
                 let Some(instruction) = decode(self.elf, address) else {
                     break;
                 };
@@ -225,8 +223,7 @@ impl Walk<'_, '_> {
                 None
             }
             Flow::Return => {
-                let value = state.get(self.convention.result);
-                self.emit(at, Event::Return { value });
+                self.emit(at, Event::Return);
                 None
             }
             Flow::Stop => None,

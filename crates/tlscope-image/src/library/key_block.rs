@@ -1,7 +1,7 @@
 //! TLS 1.0 to 1.2 secrets of libraries that have no key-log sink: OpenSSL 1.0.2, 1.1.0, LibreSSL.
 //!
-//! RFC 5246, section 6.3: key_block = PRF(master_secret, "key expansion", server_random +
-//! client_random). The one call that is given this label is also given all four, so its
+//! RFC 5246, section 6.3: `key_block = PRF(master_secret, "key expansion", server_random +
+//! client_random)`. The one call that is given this label is also given all four, so its
 //! arguments are the layout.
 
 use crate::code::{self, CallSite, Path, Root, Value};
@@ -87,7 +87,10 @@ fn confirmed(elf: &Elf<'_>, mut found: KeyBlock) -> Result<KeyBlock, String> {
                 value.evidence, copy.field, copy.at
             ));
         }
-        value.evidence += &format!("; {accessor} copies {} at {}", copy.field, copy.at);
+        value.evidence = format!(
+            "{}; {accessor} copies {} at {}",
+            value.evidence, copy.field, copy.at
+        );
     }
     Ok(found)
 }

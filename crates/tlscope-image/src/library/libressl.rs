@@ -24,12 +24,11 @@ impl Library for LibreSsl {
     fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised> {
         elf.symbols.get("SSL_read")?;
         let version = version_after(elf, "LibreSSL ");
-        let by = match &version {
-            Some(version) => format!("SSL_read, and the text \"LibreSSL {version}\""),
-            None => {
-                let own = OWN.iter().find_map(|name| elf.symbols.get(name))?;
-                format!("SSL_read and {} in {}", own.name, own.source)
-            }
+        let by = if let Some(version) = &version {
+            format!("SSL_read, and the text \"LibreSSL {version}\"")
+        } else {
+            let own = OWN.iter().find_map(|name| elf.symbols.get(name))?;
+            format!("SSL_read and {} in {}", own.name, own.source)
         };
         Some(Recognised { by, version })
     }

@@ -28,7 +28,7 @@ pub(super) fn add_functions(elf: &Elf<'_>, plan: &mut Plan) {
     let read = reporting.read(elf);
     let callers = write.iter().chain(&read).copied().collect::<Vec<_>>();
     let handshake = reporting.handshake(&callers);
-    let new = only(reporting.with(|reasons| *reasons == BTreeSet::from([NULL_SSL_CTX])));
+    let new = only(&reporting.with(|reasons| *reasons == BTreeSet::from([NULL_SSL_CTX])));
     let found = [
         (
             "SSL_read",
@@ -73,7 +73,7 @@ pub(super) fn add_functions(elf: &Elf<'_>, plan: &mut Plan) {
     }
 }
 
-/// The functions that report errors as of ssl_lib.cc.
+/// The functions that report errors as of `ssl_lib.cc`.
 struct Reporting {
     functions: BTreeMap<Address, Function>,
 }
@@ -132,7 +132,7 @@ impl Reporting {
                 .iter()
                 .all(|reason| reasons.contains(reason))
         });
-        only(candidates).filter(|function| {
+        only(&candidates).filter(|function| {
             self.functions
                 .get(function)
                 .is_some_and(|function| function.calls.iter().any(writes_through_method))
@@ -157,11 +157,11 @@ impl Reporting {
         let copying: BTreeSet<Address> = copying.collect();
         let consuming = |functions: &BTreeSet<Address>| {
             only(
-                functions
+                &functions
                     .iter()
                     .copied()
                     .filter(|function| consumes(elf, *function))
-                    .collect(),
+                    .collect::<Vec<_>>(),
             )
         };
         consuming(&copying).or_else(|| {
@@ -180,7 +180,7 @@ impl Reporting {
             .flat_map(|caller| caller.calls.iter().filter_map(|call| call.target))
             .filter(|target| candidates.contains(target))
             .collect();
-        only(called.into_iter().collect())
+        only(&called.into_iter().collect::<Vec<_>>())
     }
 
     fn callers(&self, callees: &[Address]) -> Vec<Address> {
@@ -209,8 +209,8 @@ fn reason(call: &CallSite, files: &[Address]) -> Option<u64> {
     }
 }
 
-fn only(candidates: Vec<Address>) -> Option<Address> {
-    match candidates.as_slice() {
+fn only(candidates: &[Address]) -> Option<Address> {
+    match candidates {
         [only] => Some(*only),
         _ => None,
     }
