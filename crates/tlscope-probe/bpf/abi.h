@@ -57,10 +57,12 @@ struct field_path {
 /*
  * Layout values of one probed image, and in which argument of its key-log
  * sink each value stands, counted from 0. random_arg is where the walk to the
- * client random starts.
+ * client random starts. The master secret is for libraries without a sink.
  */
 struct image {
 	struct field_path client_random;
+	struct field_path master_secret;
+	struct field_path master_secret_length;
 	__u32 connection_arg;
 	__u32 random_arg;
 	__u32 label_arg;
@@ -111,7 +113,7 @@ struct secret_record {
 	struct record_header header;
 	struct connection_id connection;
 	struct socket_address socket;
-	__u32 label_length;
+	__u32 label_length; /* 0: a TLS 1.2 master secret */
 	__u32 secret_length;
 	char label[LABEL_MAX];
 	__u8 client_random[RANDOM_LEN];

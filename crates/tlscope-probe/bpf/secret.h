@@ -51,56 +51,98 @@ static __always_inline const struct image *image_of(void *ctx)
 	return bpf_map_lookup_elem(&images, &index);
 }
 
-static __always_inline bool secret_read(struct secret_record *record, struct pt_regs *ctx,
+static __always_inline bool random_read(struct secret_record *record, struct pt_regs *ctx,
 					const struct image *image)
 {
 	__u64 start = argument(ctx, image->random_arg);
+
+	return !bpf_probe_read_user(record->client_random, sizeof(record->client_random),
+				    (void *)field_address(start, &image->client_random));
+}
+
+static __always_inline bool bytes_read(struct secret_record *record, __u64 from, __u64 length)
+{
+	opaque(length);
+	if (!length || length > SECRET_MAX)
+		return false;
+	record->secret_length = length;
+	return !bpf_probe_read_user(record->secret, length, (void *)from);
+}
+
+/* What the sink is handed. */
+static __always_inline bool sink_read(struct secret_record *record, struct pt_regs *ctx,
+				      const struct image *image)
+{
 	/* An int in some libraries: only the low half of the register counts. */
-	__u64 length = (__u32)argument(ctx, image->length_arg);
+	__u32 length = argument(ctx, image->length_arg);
 	long label_length;
 
-	record->connection.object = argument(ctx, image->connection_arg);
 	label_length = bpf_probe_read_user_str(record->label, sizeof(record->label),
 					       (void *)argument(ctx, image->label_arg));
 	if (label_length <= 1)
 		return false;
 	record->label_length = label_length - 1;
-	if (bpf_probe_read_user(record->client_random, sizeof(record->client_random),
-				(void *)field_address(start, &image->client_random)))
-		return false;
-	opaque(length);
-	if (length > SECRET_MAX)
-		return false;
-	record->secret_length = length;
-	return !bpf_probe_read_user(record->secret, length,
-				    (void *)argument(ctx, image->secret_arg));
+	return random_read(record, ctx, image) &&
+	       bytes_read(record, argument(ctx, image->secret_arg), length);
+}
+
+/*
+ * What the connection holds when its key block is about to be derived. It has
+ * no label: a string here would need a map of globals (5.2).
+ */
+static __always_inline bool master_secret_read(struct secret_record *record, struct pt_regs *ctx,
+					       const struct image *image)
+{
+	__u64 at = field_address(ARG1(ctx), &image->master_secret_length);
+	__u32 length = 0;
+
+	return !bpf_probe_read_user(&length, sizeof(length), (void *)at) &&
+	       random_read(record, ctx, image) &&
+	       bytes_read(record, field_address(ARG1(ctx), &image->master_secret), length);
+}
+
+static __always_inline int secret_emit(struct pt_regs *ctx, struct secret_record *record,
+				       __u64 object)
+{
+	const struct connection *connection = connection_find(object);
+
+	header_fill(&record->header, RECORD_SECRET, sizeof(*record));
+	record->connection.object = object;
+	record->socket.fd = -1;
+	if (connection) {
+		record->connection.generation = connection->generation;
+		record->socket = connection->socket;
+	}
+	if (!emit_record(ctx, object, record, sizeof(*record)))
+		count(COUNTER_SECRETS_LOST, 1);
+	return 0;
 }
 
 SEC("uprobe")
 int secret_sink_entry(struct pt_regs *ctx)
 {
+	const struct image *image = image_of(ctx);
 	struct secret_record record = {};
-	const struct connection *connection;
-	const struct image *image;
 
-	if (!wanted())
+	if (!image || !wanted())
 		return 0;
-	image = image_of(ctx);
-	if (!image)
+	if (sink_read(&record, ctx, image))
+		return secret_emit(ctx, &record, argument(ctx, image->connection_arg));
+	count(COUNTER_SECRETS_UNREADABLE, 1);
+	return 0;
+}
+
+SEC("uprobe")
+int key_block_entry(struct pt_regs *ctx)
+{
+	const struct image *image = image_of(ctx);
+	struct secret_record record = {};
+
+	if (!image || !wanted())
 		return 0;
-	if (!secret_read(&record, ctx, image)) {
-		count(COUNTER_SECRETS_UNREADABLE, 1);
-		return 0;
-	}
-	header_fill(&record.header, RECORD_SECRET, sizeof(record));
-	record.socket.fd = -1;
-	connection = connection_find(record.connection.object);
-	if (connection) {
-		record.connection.generation = connection->generation;
-		record.socket = connection->socket;
-	}
-	if (!emit_record(ctx, record.connection.object, &record, sizeof(record)))
-		count(COUNTER_SECRETS_LOST, 1);
+	if (master_secret_read(&record, ctx, image))
+		return secret_emit(ctx, &record, ARG1(ctx));
+	count(COUNTER_SECRETS_UNREADABLE, 1);
 	return 0;
 }
 

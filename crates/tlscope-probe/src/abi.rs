@@ -96,6 +96,8 @@ abi_struct! {
     #[derive(Default)]
     Image {
         client_random: FieldPath,
+        master_secret: FieldPath,
+        master_secret_length: FieldPath,
         connection_arg: u32,
         random_arg: u32,
         label_arg: u32,
@@ -167,7 +169,11 @@ const _: () = {
 };
 
 impl SecretRecord {
+    /// As a key log has it; a master secret comes without.
     pub fn label(&self) -> &[u8] {
+        if self.label_length == 0 {
+            return b"CLIENT_RANDOM";
+        }
         &self.label[..(self.label_length as usize).min(LABEL_MAX)]
     }
 

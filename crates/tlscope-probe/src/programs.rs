@@ -71,6 +71,11 @@ pub(crate) const ROLE_PROGRAMS: &[RoleProgram] = &[
         name: "secret_sink",
         shape: Shape::Entry,
     },
+    RoleProgram {
+        role: Role::KeyBlock,
+        name: "key_block",
+        shape: Shape::Entry,
+    },
 ];
 
 pub(crate) fn of_role(role: Role) -> Option<&'static RoleProgram> {

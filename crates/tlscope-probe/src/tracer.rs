@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ProgramMut};
-use tlscope_image::plan::{FieldPath, Layout, Plan, Probe};
+use tlscope_image::plan::{FieldPath, Layout, LayoutValue, Plan, Probe};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::abi;
@@ -347,13 +347,15 @@ fn watch_sockets(
 
 fn image_of(layout: &Layout) -> abi::Image {
     let sink = &layout.sink;
-    let (random_arg, path) = match (sink.client_random, &layout.client_random) {
-        (Some(argument), _) => (argument, field_path(&FieldPath(vec![0]))),
-        (None, Some(value)) => (sink.connection, field_path(&value.path)),
-        (None, None) => (sink.connection, abi::FieldPath::default()),
+    let path = |value: &Option<LayoutValue>| value.as_ref().map(|value| field_path(&value.path));
+    let (random_arg, client_random) = match sink.client_random {
+        Some(argument) => (argument, Some(field_path(&FieldPath(vec![0])))),
+        None => (sink.connection, path(&layout.client_random)),
     };
     abi::Image {
-        client_random: path,
+        client_random: client_random.unwrap_or_default(),
+        master_secret: path(&layout.master_secret).unwrap_or_default(),
+        master_secret_length: path(&layout.master_secret_length).unwrap_or_default(),
         connection_arg: sink.connection.into(),
         random_arg: random_arg.into(),
         label_arg: sink.label.into(),
