@@ -3,6 +3,7 @@
 //! All reads are checked against the file, so a hostile image ends in an error
 //! or in an answer of "nothing", within time linear in its size.
 
+mod debug_files;
 mod frames;
 mod relocations;
 mod symbols;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use crate::ImageError;
 use crate::plan::Arch;
 
+pub use debug_files::DebugFiles;
 pub use frames::Frames;
 pub use relocations::{Relocations, SlotTarget};
 pub use symbols::{Symbol, SymbolSource, Symbols};
@@ -89,8 +91,8 @@ type Header = FileHeader64<LittleEndian>;
 type ProgramHeaders<'d> = &'d [ProgramHeader64<LittleEndian>];
 type Sections<'d> = SectionTable<'d, Header>;
 
-/// Instructions walked for one image. The most that a real one took is 0.4 million.
-const STEPS: u64 = 10_000_000;
+/// Instructions walked for one image. The most that a real one took is 50 thousand.
+const STEPS: u64 = 2_000_000;
 
 /// A parsed image.
 #[derive(Debug)]
@@ -105,7 +107,7 @@ pub struct Elf<'d> {
 }
 
 impl<'d> Elf<'d> {
-    pub fn parse(bytes: &'d [u8]) -> Result<Self, ImageError> {
+    pub fn parse(bytes: &'d [u8], files: &dyn DebugFiles) -> Result<Self, ImageError> {
         check_ident(bytes)?;
         let header = Header::parse(bytes).map_err(malformed)?;
         let arch = match header.e_machine(LittleEndian) {
@@ -124,7 +126,7 @@ impl<'d> Elf<'d> {
         let segments = load_segments(headers, bytes)?;
         // Section headers are no part of what runs: an image without them, or with broken ones, still has its segments.
         let sections = header.sections(LittleEndian, bytes).unwrap_or_default();
-        let symbols = Symbols::read(&sections, bytes);
+        let symbols = Symbols::read(&sections, bytes, files);
         let relocations = Relocations::read(&sections, bytes);
         let frames = Frames::read(headers, &segments);
         Ok(Self {

@@ -10,7 +10,7 @@ pub mod elf;
 pub mod library;
 pub mod plan;
 
-use elf::Elf;
+use elf::{DebugFiles, Elf};
 use plan::Plan;
 
 /// Why an image has no plan. Each message names the user's next step.
@@ -40,7 +40,12 @@ pub enum ImageError {
 
 /// Derives the plan of an image. The library family is recognised from the image itself.
 pub fn analyze(bytes: &[u8]) -> Result<Plan, ImageError> {
-    let elf = Elf::parse(bytes)?;
+    analyze_with(bytes, &())
+}
+
+/// As [`analyze`], with names from separate debug files where the image itself has none.
+pub fn analyze_with(bytes: &[u8], files: &dyn DebugFiles) -> Result<Plan, ImageError> {
+    let elf = Elf::parse(bytes, files)?;
     let mut searched = Vec::new();
     for library in library::LIBRARIES {
         if let Some(recognised) = library.recognise(&elf) {
@@ -51,4 +56,14 @@ pub fn analyze(bytes: &[u8]) -> Result<Plan, ImageError> {
     Err(ImageError::NothingFound {
         searched: searched.join("; "),
     })
+}
+
+/// Whether an image may hold a library that tlscope knows. Far cheaper than [`analyze`]: for a look at
+/// every file that processes map. `true` may be wrong, `false` is not.
+pub fn might_hold(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x7fELF")
+        && library::LIBRARIES
+            .iter()
+            .flat_map(|library| library.needles())
+            .any(|needle| memchr::memmem::find(bytes, needle.as_bytes()).is_some())
 }

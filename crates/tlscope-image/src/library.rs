@@ -17,6 +17,9 @@ pub trait Library: Sync {
     /// What it is recognised by, in words for the user.
     fn marks(&self) -> &'static str;
 
+    /// Texts of which every image with this library holds one.
+    fn needles(&self) -> &'static [&'static str];
+
     /// Whether the image holds this library.
     fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised>;
 

@@ -8,6 +8,7 @@ use object::LittleEndian;
 use object::elf::{SHT_DYNSYM, SHT_SYMTAB, STT_FUNC, STT_GNU_IFUNC, SectionType};
 use object::read::elf::{Sym, SymbolTable};
 
+use super::debug_files::{self, DebugFiles};
 use super::{Address, Header, Sections};
 
 /// A function that the image defines and names.
@@ -25,6 +26,12 @@ pub struct Symbol<'d> {
 pub enum SymbolSource {
     DynSym,
     SymTab,
+    /// The compressed table in `.gnu_debugdata`.
+    MiniDebugInfo,
+    /// A debug file found by the image's build id.
+    BuildId,
+    /// A debug file that `.gnu_debuglink` names.
+    DebugLink,
 }
 
 impl fmt::Display for SymbolSource {
@@ -32,6 +39,9 @@ impl fmt::Display for SymbolSource {
         f.write_str(match self {
             Self::DynSym => ".dynsym",
             Self::SymTab => ".symtab",
+            Self::MiniDebugInfo => ".gnu_debugdata",
+            Self::BuildId => "the debug file of its build id",
+            Self::DebugLink => "the debug file of its .gnu_debuglink",
         })
     }
 }
@@ -45,14 +55,20 @@ pub struct Symbols<'d> {
 }
 
 impl<'d> Symbols<'d> {
-    pub(super) fn read(sections: &Sections<'d>, bytes: &'d [u8]) -> Self {
+    pub(super) fn read(sections: &Sections<'d>, bytes: &'d [u8], files: &dyn DebugFiles) -> Self {
         let mut functions = Vec::new();
-        // .dynsym first: where both tables name a function, the exported name is the one to show.
+        // .dynsym first: where two tables name a function, the exported name is the one to show.
         for (kind, source) in [
             (SHT_DYNSYM, SymbolSource::DynSym),
             (SHT_SYMTAB, SymbolSource::SymTab),
         ] {
             functions.extend(read_table(sections, bytes, kind, source));
+        }
+        if !functions
+            .iter()
+            .any(|symbol| symbol.source == SymbolSource::SymTab)
+        {
+            functions.extend(debug_files::symbols(sections, bytes, files));
         }
         Self::new(functions)
     }
@@ -101,6 +117,23 @@ impl<'d> Symbols<'d> {
     pub fn iter(&self) -> impl Iterator<Item = &Symbol<'d>> {
         self.functions.iter()
     }
+}
+
+/// The functions of another file's `.symtab`, which need not outlive this one.
+pub(super) fn owned_symtab(
+    sections: &Sections<'_>,
+    bytes: &[u8],
+    source: SymbolSource,
+) -> Vec<Symbol<'static>> {
+    read_table(sections, bytes, SHT_SYMTAB, source)
+        .into_iter()
+        .map(|symbol| Symbol {
+            name: Cow::Owned(symbol.name.into_owned()),
+            address: symbol.address,
+            size: symbol.size,
+            source: symbol.source,
+        })
+        .collect()
 }
 
 fn read_table<'d>(

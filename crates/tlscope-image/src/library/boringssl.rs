@@ -23,6 +23,14 @@ impl Library for BoringSsl {
         "BoringSSL's ssl_lib.cc in error texts, or its own function names"
     }
 
+    fn needles(&self) -> &'static [&'static str] {
+        &[
+            SOURCE,
+            "SSL_CTX_set_grease_enabled",
+            "SSL_early_data_accepted",
+        ]
+    }
+
     fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised> {
         let by_source = elf
             .find_text(SOURCE, 1)

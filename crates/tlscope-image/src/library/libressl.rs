@@ -21,6 +21,10 @@ impl Library for LibreSsl {
         "the text \"LibreSSL\" with a version, or LibreSSL's own function names"
     }
 
+    fn needles(&self) -> &'static [&'static str] {
+        &["SSL_read"]
+    }
+
     fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised> {
         elf.symbols.get("SSL_read")?;
         let version = version_after(elf, "LibreSSL ");

@@ -15,6 +15,10 @@ impl Library for OpenSsl {
         "OpenSSL's SSL_read and SSL_write by name"
     }
 
+    fn needles(&self) -> &'static [&'static str] {
+        &["SSL_read"]
+    }
+
     fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised> {
         let read = elf.symbols.get("SSL_read")?;
         elf.symbols.get("SSL_write")?;
