@@ -7,9 +7,13 @@
 
 mod content;
 mod exchange;
+mod grpc;
 mod head;
+mod hpack;
 mod http1;
+mod http2;
 mod view;
+mod websocket;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,6 +24,8 @@ pub use view::{View, ViewPart};
 
 use crate::event::{Direction, Timestamp};
 use http1::{Http1, Switch};
+use http2::Http2;
+use websocket::WebSocket;
 
 /// The kinds of message that outputs tell apart. The numbers are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -181,6 +187,8 @@ pub(crate) struct Conversation {
 enum Protocol {
     /// HTTP/1, or nothing known yet.
     Http1(Http1),
+    Http2(Box<Http2>),
+    WebSocket(Box<WebSocket>),
     /// Nothing that is decoded, for good.
     Opaque,
 }
@@ -195,8 +203,11 @@ impl Conversation {
     /// `output` is cleared first.
     pub(crate) fn step(&mut self, input: Input<'_>, output: &mut Output) -> Step {
         output.clear();
+        self.recognize(&input);
         let step = match &mut self.protocol {
             Protocol::Http1(http1) => http1.step(input, output),
+            Protocol::Http2(http2) => http2.step(input, output),
+            Protocol::WebSocket(websocket) => websocket.step(input, output),
             Protocol::Opaque => Step::plain(input.bytes.len()),
         };
         debug_assert!((1..=input.bytes.len()).contains(&step.consumed));
@@ -208,15 +219,39 @@ impl Conversation {
         step
     }
 
-    fn switch(&mut self, switch: &Switch, _client: Direction) {
+    /// HTTP/2 is told by its first bytes, or by frames where a call begins.
+    fn recognize(&mut self, input: &Input<'_>) {
+        let Input {
+            direction,
+            bytes,
+            call_begins,
+            ..
+        } = *input;
+        if let Protocol::Http1(http1) = &self.protocol
+            && call_begins
+            && http1.may_switch(direction)
+        {
+            let begun = Http2::begins(direction, bytes);
+            let http2 = begun.or_else(|| http1.is_unknown().then(|| Http2::resumes(bytes))?);
+            if let Some(http2) = http2 {
+                self.protocol = Protocol::Http2(Box::new(http2));
+            }
+        }
+    }
+
+    fn switch(&mut self, switch: &Switch, client: Direction) {
         self.protocol = match switch {
-            Switch::WebSocket(_) | Switch::Http2 | Switch::Unknown => Protocol::Opaque,
+            Switch::Http2 => Protocol::Http2(Box::new(Http2::new(client))),
+            Switch::WebSocket(head) => Protocol::WebSocket(Box::new(WebSocket::new(client, head))),
+            Switch::Unknown => Protocol::Opaque,
         };
     }
 
     pub(crate) fn lose(&mut self, direction: Direction, length: u64) {
         match &mut self.protocol {
             Protocol::Http1(http1) => http1.lose(direction, length),
+            Protocol::Http2(http2) => http2.lose(direction, length),
+            Protocol::WebSocket(websocket) => websocket.lose(direction, length),
             Protocol::Opaque => {}
         }
     }
@@ -226,7 +261,8 @@ impl Conversation {
         output.clear();
         match &mut self.protocol {
             Protocol::Http1(http1) => http1.end(direction, time, output),
-            Protocol::Opaque => {}
+            Protocol::Http2(http2) => http2.end(direction, time, output),
+            Protocol::WebSocket(_) | Protocol::Opaque => {}
         }
     }
 }

@@ -50,6 +50,11 @@ impl Http1 {
         }
     }
 
+    /// No message of HTTP/1 was seen.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.exchanges.is_unused()
+    }
+
     /// Another protocol goes on from here, if the last response said so.
     pub(super) fn switched(&mut self) -> Option<Switch> {
         self.exchanges.switched.take()
@@ -128,10 +133,13 @@ impl Decode for Half {
             State::Body(_) => self.body(input.bytes, &mut context),
             State::Opaque => Step::plain(input.bytes.len()),
         };
-        Step {
-            message: number,
-            ..step
-        }
+        // Plain data is cut by calls alone.
+        let message = if step.kind == Some(MessageKind::Plain) {
+            0
+        } else {
+            number
+        };
+        Step { message, ..step }
     }
 
     fn lose(&mut self, length: u64, exchanges: &mut Exchanges) {

@@ -61,6 +61,10 @@ impl Exchanges {
         }
     }
 
+    pub(super) fn is_unused(&self) -> bool {
+        self.begun == 0
+    }
+
     fn request(&mut self, kind: MessageKind, head: Arc<Head>, begun: Timestamp) -> Begun {
         if self.outstanding.len() == MAX_OUTSTANDING {
             self.forget();
