@@ -131,6 +131,7 @@ pub(crate) struct Note {
     pub(crate) exchange: u64,
     pub(crate) stream: Option<u32>,
     pub(crate) kind: MessageKind,
+    pub(crate) heads: Heads,
     pub(crate) part: NotePart,
 }
 
@@ -214,7 +215,7 @@ impl Conversation {
         if let Protocol::Http1(http1) = &mut self.protocol
             && let Some(switch) = http1.switched()
         {
-            self.switch(&switch, input.direction.opposite());
+            self.switch(switch, input.direction.opposite());
         }
         step
     }
@@ -239,10 +240,12 @@ impl Conversation {
         }
     }
 
-    fn switch(&mut self, switch: &Switch, client: Direction) {
+    fn switch(&mut self, switch: Switch, client: Direction) {
         self.protocol = match switch {
             Switch::Http2 => Protocol::Http2(Box::new(Http2::new(client))),
-            Switch::WebSocket(head) => Protocol::WebSocket(Box::new(WebSocket::new(client, head))),
+            Switch::WebSocket(heads) => {
+                Protocol::WebSocket(Box::new(WebSocket::new(client, heads)))
+            }
             Switch::Unknown => Protocol::Opaque,
         };
     }

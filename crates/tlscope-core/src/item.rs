@@ -110,6 +110,9 @@ pub struct Message<'a> {
     pub exchange: u64,
     /// Of HTTP/2.
     pub stream: Option<u32>,
+    pub head: Option<&'a Arc<Head>>,
+    /// The request that the message is or answers.
+    pub request: Option<&'a Arc<Head>>,
     pub part: MessagePart<'a>,
 }
 

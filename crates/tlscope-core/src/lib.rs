@@ -7,6 +7,7 @@
 
 pub mod decode;
 pub mod event;
+pub mod filter;
 mod flow;
 pub mod item;
 pub mod pipeline;

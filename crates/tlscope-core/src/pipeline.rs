@@ -13,6 +13,7 @@ use crate::decode::{Conversation, Output};
 use crate::event::{
     Close, Comm, ConnectionKey, Data, Direction, Event, Process, Socket, Timestamp,
 };
+use crate::filter::Filter;
 use crate::flow::{Arrival, Flow, FlowTable, Lost};
 use crate::item::{CloseReason, Closed, ConnectionInfo, Gap, Item};
 use crate::sink::{Outlet, Sink, SinkError};
@@ -32,6 +33,8 @@ pub struct PipelineOptions {
     pub max_waiting: usize,
     /// Recognize messages. Without, all is plain data, call by call.
     pub decode: bool,
+    /// What of it the sinks are told. The summary counts all.
+    pub filter: Filter,
 }
 
 impl Default for PipelineOptions {
@@ -42,6 +45,7 @@ impl Default for PipelineOptions {
             max_block: 256 * 1024,
             max_waiting: 32 * 1024 * 1024,
             decode: true,
+            filter: Filter::default(),
         }
     }
 }
@@ -76,7 +80,7 @@ impl Pipeline {
             flows: FlowTable::new(options.max_connections, options.grace),
             waiting: Vec::new(),
             assembler: Assembler::new(options.max_block),
-            outlet: Outlet::new(sinks),
+            outlet: Outlet::new(sinks, options.filter.clone()),
             output: Output::default(),
             summary: Summary::default(),
             latest: Timestamp(0),

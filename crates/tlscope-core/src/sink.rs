@@ -15,6 +15,7 @@ pub use json::{JsonOptions, JsonSink};
 pub use keylog::KeylogSink;
 pub use text::{TextOptions, TextSink};
 
+use crate::filter::Filter;
 use crate::item::Item;
 use crate::summary::Summary;
 
@@ -85,9 +86,10 @@ impl SinkError {
     }
 }
 
-/// All sinks of a capture as one.
+/// All sinks of a capture as one, behind its filter.
 pub(crate) struct Outlet {
     sinks: Vec<Box<dyn Sink + Send>>,
+    filter: Filter,
 }
 
 impl fmt::Debug for Outlet {
@@ -99,11 +101,14 @@ impl fmt::Debug for Outlet {
 }
 
 impl Outlet {
-    pub(crate) fn new(sinks: Vec<Box<dyn Sink + Send>>) -> Self {
-        Self { sinks }
+    pub(crate) fn new(sinks: Vec<Box<dyn Sink + Send>>, filter: Filter) -> Self {
+        Self { sinks, filter }
     }
 
     pub(crate) fn item(&mut self, item: &Item<'_>) -> Result<(), SinkError> {
+        if !self.filter.accepts(item) {
+            return Ok(());
+        }
         self.sinks.iter_mut().try_for_each(|sink| {
             let written = sink.item(item);
             written.map_err(|source| SinkError {
@@ -145,4 +150,14 @@ impl Outlet {
 /// An IPv4 peer of a dual-stack socket is shown as one.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// At most `limit`, and not inside a UTF-8 character.
+fn boundary(bytes: &[u8], limit: usize) -> usize {
+    let inside = |&at: &usize| bytes.get(at).is_some_and(|b| (0x80..0xc0).contains(b));
+    let limit = limit.min(bytes.len());
+    (limit.saturating_sub(3)..=limit)
+        .rev()
+        .find(|at| !inside(at))
+        .unwrap_or(limit)
 }

@@ -7,8 +7,9 @@ mod pipeline {
 use pipeline::recording::{Recorder, SharedWriter};
 use tlscope_core::event::Direction::{Received, Sent};
 use tlscope_core::event::Timestamp;
+use tlscope_core::filter::Filter;
 use tlscope_core::pipeline::PipelineOptions;
-use tlscope_core::sink::{JsonOptions, TextOptions};
+use tlscope_core::sink::{JsonOptions, TextOptions, TextSink};
 use tlscope_core::summary::{Bytes, CaptureCounters};
 
 const GET: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: example.org\r\n\r\n";
@@ -201,6 +202,8 @@ fn json_lines_as_documented() {
     recorder.finish();
     let expected = r#"{"v":1,"kind":"open","time":"1970-01-01T00:00:00.000000001Z","id":"ID","pid":42,"tid":43,"uid":1000,"comm":"curl","fd":5,"local":"10.0.0.1:5000","remote":"192.0.2.1:443"}
 {"v":1,"kind":"data","time":"1970-01-01T00:00:00.000000001Z","id":"ID","pid":42,"tid":43,"uid":1000,"comm":"curl","fd":5,"local":"10.0.0.1:5000","remote":"192.0.2.1:443","direction":"sent","offset":0,"length":47,"name":"HTTPRequest","type":1,"begins":true,"ends":true,"http":{"version":"HTTP/1.1","method":"GET","target":"/index.html","host":"example.org"},"text":"GET /index.html HTTP/1.1\r\nHost: example.org\r\n\r\n"}
+{"v":1,"kind":"message","time":"1970-01-01T00:00:00.000000001Z","id":"ID","pid":42,"tid":43,"uid":1000,"comm":"curl","fd":5,"local":"10.0.0.1:5000","remote":"192.0.2.1:443","direction":"sent","name":"HTTPRequest","type":1,"exchange":1,"part":"head","http":{"version":"HTTP/1.1","method":"GET","target":"/index.html","host":"example.org","headers":[["Host","example.org"]]}}
+{"v":1,"kind":"message","time":"1970-01-01T00:00:00.000000001Z","id":"ID","pid":42,"tid":43,"uid":1000,"comm":"curl","fd":5,"local":"10.0.0.1:5000","remote":"192.0.2.1:443","direction":"sent","name":"HTTPRequest","type":1,"exchange":1,"part":"end","complete":true,"transferred":0,"decoded":0,"duration_ns":0,"method":"GET","host":"example.org","target":"/index.html"}
 {"v":1,"kind":"data","time":"1970-01-01T00:00:00.000000002Z","id":"ID","pid":42,"tid":43,"uid":1000,"comm":"curl","fd":5,"local":"10.0.0.1:5000","remote":"192.0.2.1:443","direction":"received","offset":0,"length":3,"name":"Plain","type":0,"begins":true,"ends":true,"base64":"//79"}
 {"v":1,"kind":"close","time":"1970-01-01T00:00:00.000000002Z","id":"ID","pid":42,"reason":"closed","received":{"captured":3,"lost":0},"sent":{"captured":47,"lost":0}}
 {"v":1,"kind":"summary","connections":1,"received":{"captured":3,"lost":0},"sent":{"captured":47,"lost":0},"gaps":0,"duplicate_events":0,"duplicate_bytes":0,"evicted_connections":0,"secrets_written":0,"duplicate_secrets":0,"counters":{"lost_events":7}}
@@ -305,4 +308,42 @@ fn coded_content_is_shown_decoded() {
          {head}hello gzip!\n\n",
         response.len(),
     ));
+}
+
+#[test]
+fn exchanges_are_told_behind_the_response() {
+    let writer = SharedWriter::default();
+    let sink = TextSink::new(writer.clone(), TextOptions::default()).with_exchanges();
+    let mut recorder = Recorder::new(writer, Box::new(sink), PipelineOptions::default());
+    recorder.call(Sent, GET).take();
+    for piece in RESPONSE.chunks(38) {
+        recorder.call(Received, piece);
+    }
+    recorder.check(
+        "UUID:42_43_curl_5_0_192.0.2.1:443, Name:HTTPResponse, Type:3, Length:44\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n\n\
+         -- GET example.org/index.html: 200, 6 bytes, first byte 1ns, total 2ns --\n\n",
+    );
+}
+
+#[test]
+fn a_filter_hides_messages_and_loses_no_count() {
+    let filter = Filter {
+        statuses: vec!["404".parse().unwrap()],
+        ..Filter::default()
+    };
+    let options = PipelineOptions {
+        filter,
+        ..PipelineOptions::default()
+    };
+    let mut recorder = Recorder::text_to(SharedWriter::default(), TextOptions::default(), options);
+    recorder.call(Sent, GET).take();
+    recorder.call(Received, RESPONSE).check("");
+    assert_eq!(
+        recorder.finish().of(Received),
+        Bytes {
+            captured: 44,
+            lost: 0
+        }
+    );
 }

@@ -113,10 +113,12 @@ impl Message {
             kind,
             ..
         } = *self;
+        let heads = self.heads();
         output.notes.push(Note {
             exchange,
             stream,
             kind,
+            heads,
             part,
         });
     }

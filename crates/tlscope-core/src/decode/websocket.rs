@@ -5,8 +5,7 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::head::Head;
-use super::{Decode, Input, MessageKind, Output, Show, Step};
+use super::{Decode, Heads, Input, MessageKind, Output, Show, Step};
 use crate::event::Direction;
 
 /// Flags, lengths of 2, 4 or 10 octets in all, and a mask of 4.
@@ -21,16 +20,17 @@ const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 #[derive(Debug)]
 pub(super) struct WebSocket {
     halves: [Half; 2],
+    /// Of the exchange that switched protocols.
+    heads: Heads,
 }
 
 impl WebSocket {
-    /// `response` is the head that switched protocols.
-    pub(super) fn new(client: Direction, response: &Head) -> Self {
-        let extensions = response.list("sec-websocket-extensions");
-        let deflate = extensions
-            .map(Deflate::offered)
-            .find(Option::is_some)
-            .flatten();
+    /// `heads` are those of the exchange that switched protocols.
+    pub(super) fn new(client: Direction, heads: Heads) -> Self {
+        let deflate = heads.head.as_ref().and_then(|response| {
+            let mut extensions = response.list("sec-websocket-extensions");
+            extensions.find_map(Deflate::offered)
+        });
         let half = |direction| Half {
             inflater: deflate.map(|deflate| Inflater {
                 inflate: Decompress::new(false),
@@ -40,11 +40,16 @@ impl WebSocket {
         };
         Self {
             halves: Direction::BOTH.map(half),
+            heads,
         }
     }
 
     pub(super) fn step(&mut self, input: Input<'_>, output: &mut Output) -> Step {
-        self.halves[input.direction as usize].step(input, &mut (), output)
+        let step = self.halves[input.direction as usize].step(input, &mut (), output);
+        Step {
+            heads: self.heads.clone(),
+            ..step
+        }
     }
 
     pub(super) fn lose(&mut self, direction: Direction, length: u64) {

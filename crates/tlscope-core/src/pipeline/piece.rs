@@ -133,6 +133,8 @@ impl Origin<'_> {
                 kind,
                 exchange,
                 stream,
+                head: note.heads.head.as_ref(),
+                request: note.heads.request.as_ref(),
                 part,
             }))
         })

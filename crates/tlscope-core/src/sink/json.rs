@@ -3,6 +3,7 @@
 //! Objects are written straight into one buffer: payloads are scanned for what
 //! needs escaping and copied in runs. Also what acts on a terminal is escaped.
 
+mod part;
 mod writer;
 
 use std::io::{self, Write};
@@ -14,7 +15,7 @@ use super::Sink;
 use super::keylog::push_hex;
 use crate::decode::{Head, Start};
 use crate::event::{Address, Process, SecretEvent, Socket, Timestamp};
-use crate::item::{Block, Closed, ConnectionInfo, Gap, Item};
+use crate::item::{Block, Closed, ConnectionInfo, Gap, Item, Message, MessagePart};
 use crate::secret::SecretSet;
 use crate::summary::{Bytes, Summary};
 use writer::Object;
@@ -22,12 +23,24 @@ use writer::Object;
 /// What is gathered before the writer is called.
 const BUFFER: usize = 64 * 1024;
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct JsonOptions {
     /// Write secrets too.
     pub secrets: bool,
+    /// Write messages beside the bytes that they came in.
+    pub messages: bool,
     /// Write so many bytes of each payload at most; `length` stays whole.
     pub truncate: Option<usize>,
+}
+
+impl Default for JsonOptions {
+    fn default() -> Self {
+        Self {
+            secrets: false,
+            messages: true,
+            truncate: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -78,15 +91,29 @@ impl<W: Write> JsonSink<W> {
         if let Some(head) = block.head {
             push_head(&mut object, head);
         }
-        let limit = self
-            .options
-            .truncate
-            .unwrap_or(usize::MAX)
-            .min(block.payload.len());
-        if limit < block.payload.len() {
-            object.flag("truncated", true);
+        push_payload(&mut object, block.payload, self.options.truncate);
+        object.end();
+    }
+
+    /// Content that a data object holds as it is is not repeated.
+    fn message(&mut self, message: &Message<'_>) {
+        let verbatim = matches!(message.part, MessagePart::Content { verbatim: true, .. });
+        if !self.options.messages || verbatim {
+            return;
         }
-        push_payload(&mut object, &block.payload[..limit]);
+        let mut object = Object::begin(&mut self.out, "message");
+        push_time(&mut object, message.time);
+        object.display("id", &message.connection.id);
+        push_process(&mut object, message.process);
+        push_socket(&mut object, message.connection.socket);
+        object.text("direction", message.direction.name());
+        object.text("name", message.kind.name());
+        object.number("type", u64::from(message.kind.number()));
+        object.number("exchange", message.exchange);
+        if let Some(stream) = message.stream {
+            object.number("stream", u64::from(stream));
+        }
+        part::push(&mut object, &message.part, self.options.truncate);
         object.end();
     }
 
@@ -178,7 +205,7 @@ impl<W: Write> Sink for JsonSink<W> {
             Item::Gap(gap) => self.gap(gap),
             Item::Secret(event) => self.secret(event),
             Item::Close(closed) => self.close(closed),
-            Item::Message(_) => {}
+            Item::Message(message) => self.message(message),
         }
         if self.out.len() >= BUFFER {
             self.drain()
@@ -244,26 +271,35 @@ fn push_bytes(object: &mut Object<'_>, bytes: [Bytes; 2]) {
 fn push_head(object: &mut Object<'_>, head: &Head) {
     object.with("http", |out| {
         let mut http = Object::nested(out);
-        http.text("version", head.version());
-        match head.start() {
-            Start::Request { method, target } => {
-                http.text("method", method);
-                http.text("target", target);
-                if let Some(host) = head.host() {
-                    http.lossy("host", host);
-                }
-            }
-            Start::Response { status, reason } => {
-                http.number("status", u64::from(status));
-                http.text("reason", reason);
-            }
-            Start::Trailers => {}
-        }
+        push_start(&mut http, head);
         http.close();
     });
 }
 
-fn push_payload(object: &mut Object<'_>, payload: &[u8]) {
+fn push_start(http: &mut Object<'_>, head: &Head) {
+    http.text("version", head.version());
+    match head.start() {
+        Start::Request { method, target } => {
+            http.text("method", method);
+            http.text("target", target);
+            if let Some(host) = head.host() {
+                http.lossy("host", host);
+            }
+        }
+        Start::Response { status, reason } => {
+            http.number("status", u64::from(status));
+            http.text("reason", reason);
+        }
+        Start::Trailers => {}
+    }
+}
+
+fn push_payload(object: &mut Object<'_>, payload: &[u8], limit: Option<usize>) {
+    let limit = super::boundary(payload, limit.unwrap_or(usize::MAX));
+    if limit < payload.len() {
+        object.flag("truncated", true);
+    }
+    let payload = &payload[..limit];
     match simdutf8::basic::from_utf8(payload) {
         Ok(text) => object.text("text", text),
         Err(_) => object.with("base64", |out| push_base64(out, payload)),

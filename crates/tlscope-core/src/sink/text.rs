@@ -12,9 +12,9 @@ mod hexdump;
 use std::io::{self, Write};
 
 use super::Sink;
-use crate::decode::ViewPart;
+use crate::decode::{Finished, Start, Timing, ViewPart};
 use crate::event::{Address, Direction, Process, Socket};
-use crate::item::{Block, Gap, Item};
+use crate::item::{Block, Gap, Item, Message, MessagePart};
 use crate::summary::Summary;
 use escape::Shown;
 
@@ -36,6 +36,7 @@ pub struct TextOptions {
 pub struct TextSink<W> {
     writer: W,
     options: TextOptions,
+    exchanges: bool,
     out: Vec<u8>,
 }
 
@@ -44,7 +45,17 @@ impl<W: Write> TextSink<W> {
         Self {
             writer,
             options,
+            exchanges: false,
             out: Vec::new(),
+        }
+    }
+
+    /// Writes behind each response what it answers, and how long it took.
+    #[must_use]
+    pub fn with_exchanges(self) -> Self {
+        Self {
+            exchanges: true,
+            ..self
         }
     }
 
@@ -71,7 +82,7 @@ impl<W: Write> TextSink<W> {
         let mut left = self.options.truncate.unwrap_or(usize::MAX);
         let mut hidden = 0;
         let mut show = |sink: &mut Self, bytes: &[u8], offset| {
-            let shown = boundary(bytes, left);
+            let shown = super::boundary(bytes, left);
             left -= shown;
             hidden += bytes.len() - shown;
             sink.bytes(&bytes[..shown], offset)
@@ -131,6 +142,30 @@ impl<W: Write> TextSink<W> {
         self.mark(format_args!(
             "-- {length} bytes lost ({direction}, offset {offset}) -- UUID:{identity}"
         ))?;
+        self.end_line()
+    }
+
+    fn message(&mut self, message: &Message<'_>) -> io::Result<()> {
+        let MessagePart::Finished(finished) = &message.part else {
+            return Ok(());
+        };
+        let Some(Start::Response { status, .. }) = finished.response.as_ref().map(|h| h.start())
+        else {
+            return Ok(());
+        };
+        if !self.exchanges || (100..200).contains(&status) {
+            return Ok(());
+        }
+        let mut line = Vec::new();
+        push_exchange(&mut line, finished, status);
+        // Words of the peer are among ours.
+        let mut safe = Vec::new();
+        match escape::show(&mut safe, &line) {
+            Shown::Clean => safe = line,
+            Shown::Escaped => {}
+            Shown::Binary => safe = line.escape_ascii().to_string().into_bytes(),
+        }
+        self.mark(format_args!("{}", String::from_utf8_lossy(&safe)))?;
         self.end_line()
     }
 
@@ -201,7 +236,8 @@ impl<W: Write> Sink for TextSink<W> {
         match item {
             Item::Data(block) => self.block(block),
             Item::Gap(gap) => self.gap(gap),
-            Item::Open(_) | Item::Message(_) | Item::Secret(_) | Item::Close(_) => Ok(()),
+            Item::Message(message) => self.message(message),
+            Item::Open(_) | Item::Secret(_) | Item::Close(_) => Ok(()),
         }
     }
 
@@ -215,14 +251,35 @@ impl<W: Write> Sink for TextSink<W> {
     }
 }
 
-/// At most `limit`, and not inside a UTF-8 character.
-fn boundary(bytes: &[u8], limit: usize) -> usize {
-    let inside = |&at: &usize| bytes.get(at).is_some_and(|b| (0x80..0xc0).contains(b));
-    let limit = limit.min(bytes.len());
-    (limit.saturating_sub(3)..=limit)
-        .rev()
-        .find(|at| !inside(at))
-        .unwrap_or(limit)
+/// `-- GET example.org/: 200, 42 bytes, first byte 1.5ms, total 2.5ms --`
+fn push_exchange(line: &mut Vec<u8>, finished: &Finished, status: u16) {
+    let request = finished.request.as_ref();
+    // Writing to a Vec does not fail.
+    let _ = match request.map(|head| head.start()) {
+        Some(Start::Request { method, target }) => {
+            let host = request.and_then(|head| head.host()).unwrap_or_default();
+            let host = String::from_utf8_lossy(host);
+            let host = if target.starts_with('/') {
+                host
+            } else {
+                "".into()
+            };
+            write!(line, "-- {method} {host}{target}: {status}, ")
+        }
+        _ => write!(line, "-- unknown request: {status}, "),
+    };
+    let _ = write!(line, "{} bytes", finished.transferred);
+    if finished.decoded != finished.transferred {
+        let _ = write!(line, " ({} decoded)", finished.decoded);
+    }
+    if let Some(Timing { first_byte, total }) = finished.timing {
+        let _ = write!(line, ", first byte {first_byte:?}, total {total:?}");
+    }
+    line.extend_from_slice(if finished.complete {
+        b" --"
+    } else {
+        b", cut off --"
+    });
 }
 
 const RESET: &[u8] = b"\x1b[0m";

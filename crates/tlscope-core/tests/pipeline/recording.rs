@@ -74,7 +74,11 @@ impl Recorder {
         Self::new(writer, sink, PipelineOptions::default())
     }
 
-    fn new(writer: SharedWriter, sink: Box<dyn Sink + Send>, options: PipelineOptions) -> Self {
+    pub(crate) fn new(
+        writer: SharedWriter,
+        sink: Box<dyn Sink + Send>,
+        options: PipelineOptions,
+    ) -> Self {
         let mut comm = Comm::default();
         comm.0[..4].copy_from_slice(b"curl");
         let address = Address::Inet {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::body::{self, Body};
 use crate::decode::exchange::{Asked, Message};
-use crate::decode::{Head, MessageKind, Start};
+use crate::decode::{Head, Heads, MessageKind, Start};
 use crate::event::Timestamp;
 
 /// Clients that pipeline deeper than this are not paired any more.
@@ -14,8 +14,8 @@ const MAX_OUTSTANDING: usize = 1024;
 /// The protocol that both directions speak behind a response.
 #[derive(Debug, Clone)]
 pub(in crate::decode) enum Switch {
-    /// With the head of the response, which names the extensions.
-    WebSocket(Arc<Head>),
+    /// The response's head names the extensions.
+    WebSocket(Heads),
     Http2,
     /// CONNECT, or a protocol that is not decoded.
     Unknown,
@@ -50,7 +50,7 @@ impl Exchanges {
         let method = asked.as_ref().and_then(Asked::method);
         let body = Body::of_response(method, status, &head);
         if body::begins_tunnel(method, status) {
-            self.switched = Some(Switch::of(status, &head));
+            self.switched = Some(Switch::of(status, &head, asked.as_ref()));
         }
         let guessed = asked.is_none();
         let message = Message::new(kind, exchange, None, begun, head).answers(asked);
@@ -103,9 +103,13 @@ impl Exchanges {
 }
 
 impl Switch {
-    fn of(status: u16, head: &Arc<Head>) -> Self {
+    fn of(status: u16, head: &Arc<Head>, asked: Option<&Asked>) -> Self {
         if status == 101 && head.lists("upgrade", "websocket") {
-            Self::WebSocket(Arc::clone(head))
+            let request = asked.map(|asked| Arc::clone(&asked.head));
+            Self::WebSocket(Heads {
+                head: Some(Arc::clone(head)),
+                request,
+            })
         } else if status == 101 && head.lists("upgrade", "h2c") {
             Self::Http2
         } else {

@@ -94,10 +94,7 @@ fn masks_hold_over_any_cut() {
         .iter()
         .zip(mask.iter().cycle())
         .map(|(byte, mask)| byte ^ mask);
-    let frame: Vec<u8> = [0x81, 0x80 | 100, 1, 2, 3, 4]
-        .into_iter()
-        .chain(masked)
-        .collect();
+    let frame: Vec<u8> = [0x81, 0xe4, 1, 2, 3, 4].into_iter().chain(masked).collect();
     for size in 1..frame.len() {
         let expected = format!("TEXT, 100 bytes\n{}.", str::from_utf8(&text).unwrap());
         Upgraded::new("").call(Sent, &frame, size).shows(&expected);

@@ -87,7 +87,7 @@ impl<'a> Object<'a> {
     }
 }
 
-fn push_string(out: &mut Vec<u8>, text: &str) {
+pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     let suspect = |b: u8| scan::may_control(b) || matches!(b, b'"' | b'\\');
     out.reserve(bytes.len() + 2);
