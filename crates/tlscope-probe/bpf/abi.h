@@ -140,7 +140,8 @@ struct connection_key {
 
 struct connection {
 	__u64 generation;
-	__u64 total[2]; /* bytes carried so far, by direction */
+	__u64 total[2]; /* bytes that ended calls carried, by direction */
+	__u64 ahead;	/* bytes sent beyond that, by a write under way */
 	__u64 sock;	/* the kernel's struct sock, to notice a change */
 	struct socket_address socket;
 	__u32 port_pair;

@@ -33,7 +33,7 @@ static __always_inline struct frame *frame_current(void)
 	return &thread->frames[(thread->depth - 1) & (FRAMES_MAX - 1)];
 }
 
-static __always_inline void frame_push(struct pt_regs *ctx, __u64 length_at)
+static __always_inline void frame_push(struct pt_regs *ctx, __u64 length_at, __u64 length)
 {
 	struct thread *thread = thread_get();
 	__u64 stack = STACK(ctx);
@@ -57,6 +57,8 @@ static __always_inline void frame_push(struct pt_regs *ctx, __u64 length_at)
 	thread->frames[depth].object = ARG1(ctx);
 	thread->frames[depth].buffer = ARG2(ctx);
 	thread->frames[depth].length_at = length_at;
+	thread->frames[depth].length = length;
+	thread->frames[depth].sent = 0;
 	thread->depth = depth + 1;
 }
 

@@ -32,20 +32,32 @@ enum chunk_fate {
 	CHUNK_UNREADABLE,
 };
 
+static __always_inline struct emission *emission_get(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct emission *e = bpf_map_lookup_elem(&emissions, &thread);
+	struct emission fresh = {};
+
+	if (e)
+		return e;
+	bpf_map_update_elem(&emissions, &thread, &fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&emissions, &thread);
+}
+
+/* Begins `skip` bytes into the call's buffer: they have been sent before. */
 static __always_inline void emission_begin(struct emission *e, const struct connection *connection,
-					   __u64 object, __u64 address, __u64 length,
-					   enum direction direction)
+					   const struct frame *frame, enum direction direction,
+					   __u64 call_length, __u64 skip)
 {
 	header_fill(&e->head.header, RECORD_DATA, 0);
-	e->head.connection.object = object;
+	e->head.connection.object = frame->object;
 	e->head.connection.generation = connection->generation;
 	e->head.socket = connection->socket;
-	e->head.offset = connection->total[direction];
-	e->head.call_offset = e->head.offset;
-	e->head.call_length = length;
+	e->head.call_offset = connection->total[direction];
+	e->head.call_length = call_length;
+	e->head.offset = e->head.call_offset + skip;
 	e->head.direction = direction;
-	e->address = address;
-	e->remaining = length;
+	e->address = frame->buffer + skip;
 	e->unreadable = 0;
 }
 

@@ -17,6 +17,8 @@ struct frame {
 	__u64 object;
 	__u64 buffer;
 	__u64 length_at; /* address of the out-parameter of an _ex form */
+	__u64 length;	 /* of a write: what the caller asked for; else 0 */
+	__u64 sent;	 /* bytes that reached the socket during a write */
 };
 
 struct thread {

@@ -11,6 +11,8 @@
 
 /* 12 chunks a program and 33 tail calls carry 6.4 MiB of one call. */
 #define CHUNKS_PER_PROGRAM 12
+/* Chunks of a write under way for one send on its socket. */
+#define CHUNKS_AHEAD 4
 
 /*
  * From kernel 6.0 on, uprobe programs preempt each other: a slot is taken
@@ -93,18 +95,29 @@ static __always_inline enum chunk_fate chunk(void *ctx, struct scratch *slot, st
 	return failed ? CHUNK_BUFFER_FULL : CHUNK_SENT;
 }
 
-static __always_inline void emit(void *ctx, struct emission *e)
+static __always_inline void emit_chunks(void *ctx, struct emission *e, __u32 most)
 {
 	struct scratch *slot = scratch_take();
 	__u32 i;
 
 #pragma unroll
-	for (i = 0; i < CHUNKS_PER_PROGRAM; i++) {
+	for (i = 0; i < most; i++) {
 		if (!emission_next(e) || !emission_advance(e, chunk(ctx, slot, e)))
 			break;
 	}
 	if (slot)
 		scratch_give(slot);
+}
+
+/* At most CHUNKS_AHEAD chunks, none of which may wait. */
+static __always_inline void emit_few(void *ctx, struct emission *e)
+{
+	emit_chunks(ctx, e, CHUNKS_AHEAD);
+}
+
+static __always_inline void emit(void *ctx, struct emission *e)
+{
+	emit_chunks(ctx, e, CHUNKS_PER_PROGRAM);
 	if (e->remaining)
 		bpf_tail_call(ctx, &continuations, 0);
 	/* Nothing remains, or the kernel's limit of tail calls was met. */

@@ -24,6 +24,9 @@
 /* Chunks of the longest call there can be, INT_MAX bytes. */
 #define CHUNKS_LOOPED (0x80000000U / CHUNK_MAX)
 
+/* Chunks of a write under way for one send on its socket. */
+#define CHUNKS_AHEAD 16
+
 struct ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
@@ -120,6 +123,17 @@ static __noinline int emit_chunk(__u64 thread)
 static long emit_looped(__u32 index, __u64 *thread)
 {
 	return !emit_chunk(*thread);
+}
+
+/* At most CHUNKS_AHEAD chunks, none of which may wait. */
+static __always_inline void emit_few(void *ctx, struct emission *e)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	__u32 i;
+
+	for (i = 0; i < CHUNKS_AHEAD; i++)
+		if (!emit_chunk(thread))
+			break;
 }
 
 static __always_inline void emit(void *ctx, struct emission *e)

@@ -8,7 +8,7 @@
 #define TLSCOPE_SOCKET_H
 
 #include "call.h"
-#include "connection.h"
+#include "emission.h"
 
 #ifdef TLSCOPE_CORE
 #include "socket_core.h"
@@ -43,11 +43,51 @@ static __always_inline int socket_used(struct sock *sk)
 	return 0;
 }
 
+/*
+ * A long write is emitted while the library works through it, at the pace of
+ * its encryption: all at once, at the return, it would overrun any buffer.
+ * What the socket took bounds what has been encrypted; the lag keeps clear of
+ * records under way and of what encryption adds.
+ */
+#define AHEAD_MIN (512 * 1024)
+#define AHEAD_LAG (128 * 1024)
+
+static __always_inline void emit_ahead(void *ctx, long accepted)
+{
+	struct frame *frame = frame_current();
+	struct connection *connection;
+	struct emission *e;
+	__u64 safe, ahead;
+
+	if (!frame || frame->length < AHEAD_MIN || accepted <= 0)
+		return;
+	connection = connection_find(frame->object);
+	e = emission_get();
+	if (!connection || !e)
+		return;
+	/* A retried write goes on where it was. */
+	if (!frame->sent)
+		frame->sent = connection->ahead;
+	frame->sent += accepted;
+	safe = frame->sent < frame->length ? frame->sent : frame->length;
+	ahead = connection->ahead;
+	if (safe < ahead + AHEAD_LAG)
+		return;
+	emission_begin(e, connection, frame, DIRECTION_SENT, frame->length, ahead);
+	e->remaining = (safe - AHEAD_LAG - ahead) & ~(CHUNK_MAX - 1ULL);
+	if (e->remaining > CHUNKS_AHEAD * CHUNK_MAX)
+		e->remaining = CHUNKS_AHEAD * CHUNK_MAX;
+	connection->ahead = ahead + e->remaining;
+	emit_few(ctx, e);
+}
+
 /* Both tracepoints fire in the context of the caller (6.3). */
 SEC("raw_tp")
 int sock_send_length(struct bpf_raw_tracepoint_args *ctx)
 {
-	return socket_used((struct sock *)ctx->args[0]);
+	socket_used((struct sock *)ctx->args[0]);
+	emit_ahead(ctx, (int)ctx->args[1]);
+	return 0;
 }
 
 SEC("raw_tp")

@@ -35,7 +35,7 @@ static __always_inline void connection_end(void *ctx, __u64 object, bool forget)
 		record.connection.object = object;
 		record.connection.generation = connection->generation;
 		record.total[0] = connection->total[0];
-		record.total[1] = connection->total[1];
+		record.total[1] = connection->total[1] + connection->ahead;
 		if (!emit_record(ctx, object, &record, sizeof(record)))
 			bpf_map_update_elem(&unsent_closes, &record.connection, &record, BPF_ANY);
 	}
@@ -59,16 +59,17 @@ static __always_inline __u64 bytes_moved(struct pt_regs *ctx, const struct frame
 	return length;
 }
 
-static __always_inline struct emission *emission_get(void)
+/* How much of an ended write went out before; the rest of it stays ahead. */
+static __always_inline __u64 ahead_settle(struct connection *connection, __u64 length)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct emission *e = bpf_map_lookup_elem(&emissions, &thread);
-	struct emission fresh = {};
+	__u64 ahead = connection->ahead;
 
-	if (e)
-		return e;
-	bpf_map_update_elem(&emissions, &thread, &fresh, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&emissions, &thread);
+	if (ahead > length) {
+		connection->ahead = ahead - length;
+		return length;
+	}
+	connection->ahead = 0;
+	return ahead;
 }
 
 static __always_inline int data_return(struct pt_regs *ctx, enum direction direction,
@@ -77,7 +78,7 @@ static __always_inline int data_return(struct pt_regs *ctx, enum direction direc
 	const struct frame *frame = frame_pop(ctx);
 	struct connection *connection;
 	struct emission *e;
-	__u64 length;
+	__u64 length, skip = 0;
 
 	if (!frame)
 		return 0;
@@ -90,7 +91,10 @@ static __always_inline int data_return(struct pt_regs *ctx, enum direction direc
 		count(COUNTER_BUFFER_FULL_BYTES, length);
 		return 0;
 	}
-	emission_begin(e, connection, frame->object, frame->buffer, length, direction);
+	if (direction == DIRECTION_SENT)
+		skip = ahead_settle(connection, length);
+	emission_begin(e, connection, frame, direction, length, skip);
+	e->remaining = length - skip;
 	connection->total[direction] += length;
 	emit(ctx, e);
 	return 0;
@@ -130,12 +134,15 @@ extern bool bpf_session_is_return(void) __ksym __weak;
 	}                                                                                          \
 	DEFINE_SESSION(name, on_entry, on_return)
 
-DEFINE_CALL(write, frame_push(ctx, 0), data_return(ctx, DIRECTION_SENT, LENGTH_RETURNED))
-DEFINE_CALL(read, frame_push(ctx, 0), data_return(ctx, DIRECTION_RECEIVED, LENGTH_RETURNED))
-DEFINE_CALL(write_ex, frame_push(ctx, ARG4(ctx)), data_return(ctx, DIRECTION_SENT, LENGTH_STORED))
-DEFINE_CALL(read_ex, frame_push(ctx, ARG4(ctx)),
+DEFINE_CALL(write, frame_push(ctx, 0, (__u32)ARG3(ctx)),
+	    data_return(ctx, DIRECTION_SENT, LENGTH_RETURNED))
+DEFINE_CALL(read, frame_push(ctx, 0, 0), data_return(ctx, DIRECTION_RECEIVED, LENGTH_RETURNED))
+DEFINE_CALL(write_ex, frame_push(ctx, ARG4(ctx), ARG3(ctx)),
+	    data_return(ctx, DIRECTION_SENT, LENGTH_STORED))
+DEFINE_CALL(read_ex, frame_push(ctx, ARG4(ctx), 0),
 	    data_return(ctx, DIRECTION_RECEIVED, LENGTH_STORED))
-DEFINE_CALL(write_ex2, frame_push(ctx, ARG5(ctx)), data_return(ctx, DIRECTION_SENT, LENGTH_STORED))
+DEFINE_CALL(write_ex2, frame_push(ctx, ARG5(ctx), ARG3(ctx)),
+	    data_return(ctx, DIRECTION_SENT, LENGTH_STORED))
 
 static __always_inline int handshake_returns(struct pt_regs *ctx)
 {
@@ -143,7 +150,7 @@ static __always_inline int handshake_returns(struct pt_regs *ctx)
 	return 0;
 }
 
-DEFINE_CALL(handshake, frame_push(ctx, 0), handshake_returns(ctx))
+DEFINE_CALL(handshake, frame_push(ctx, 0, 0), handshake_returns(ctx))
 
 /* The address may have served a connection before: that one is over. */
 SEC("uretprobe")

@@ -192,11 +192,18 @@ abi_struct! {
     Connection {
         generation: u64,
         total: [u64; 2],
+        ahead: u64,
         sock: u64,
         socket: SocketAddress,
         port_pair: u32,
         reserved: u32,
     }
+}
+
+/// The record without what its buffer padded it with.
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    let size = RecordHeader::read_from_prefix(bytes).map_or(0, |(header, _)| header.size);
+    bytes.get(..size as usize).unwrap_or(bytes)
 }
 
 /// One record of a ring or perf buffer.

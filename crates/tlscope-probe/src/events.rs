@@ -1,124 +1,149 @@
 //! Ring buffers (core) or perf buffers (noncore) behind one source of records.
 //!
-//! Ring shards are drained in turn, a bounded number of records each, so that
-//! one busy shard starves neither the others nor the caller's timers.
+//! The thread `events` does nothing but move records from the kernel's buffers
+//! into a backlog of bounded size, so that a burst faster than decoding and
+//! writing is kept. When the backlog is full too, the kernel side counts the loss.
 
-use std::cell::RefCell;
+mod backlog;
+mod perf;
+mod ring;
+
 use std::fmt;
+use std::io;
 use std::ops::ControlFlow;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use libbpf_rs::{
-    MapCore, MapHandle, Object, PerfBuffer, PerfBufferBuilder, RingBuffer, RingBufferBuilder,
-};
+use libbpf_rs::{MapCore, MapHandle, Object};
 
 use crate::abi::Record;
+use backlog::Backlog;
+use perf::PerfReader;
+use ring::RingReader;
 
-/// Called for each record; `Break` stops the drain that is under way.
-pub type Handler<'h> = Box<dyn FnMut(Record<'_>) -> ControlFlow<()> + 'h>;
-type SharedHandler<'h> = Rc<RefCell<Handler<'h>>>;
+/// Longest time that records stay in a kernel buffer that is not filling up.
+const LATENCY: Duration = Duration::from_millis(20);
+/// Longest delivery before the caller gets the word again.
+const DELIVER_MAX: Duration = Duration::from_millis(50);
 
-/// Records taken from one shard before the next has its turn.
-const TURN: usize = 256;
-/// Longest drain before the caller gets the word again.
-const DRAIN_MAX: Duration = Duration::from_millis(50);
+/// Moves what is in the kernel's buffers into the backlog.
+trait Reader: Send {
+    /// What to wait on.
+    fn epoll_fds(&self) -> Vec<i32>;
 
-/// Where records come from.
-pub struct EventSource<'h>(Source<'h>);
-
-enum Source<'h> {
-    Rings(Vec<RingBuffer<'h>>),
-    Perf(PerfSource<'h>),
+    /// Takes a bounded number of records; false when none was found. `all`:
+    /// nothing is written any more, so nothing need be held back.
+    fn read(&mut self, all: bool) -> bool;
 }
 
-impl fmt::Debug for EventSource<'_> {
+/// Where records come from.
+pub struct EventSource {
+    backlog: Arc<Backlog>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for EventSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Source::Rings(_) => "EventSource(ring buffers)",
-            Source::Perf(_) => "EventSource(perf buffers)",
-        })
+        f.debug_struct("EventSource")
+            .field("backlog", &self.backlog)
+            .finish_non_exhaustive()
     }
 }
 
-impl<'h> EventSource<'h> {
+impl EventSource {
     pub(crate) fn new(
         object: &Object,
         rings: &[MapHandle],
         shard_bytes: u32,
-        handler: Handler<'h>,
     ) -> libbpf_rs::Result<Self> {
-        let handler = Rc::new(RefCell::new(handler));
-        let source = if let Some(map) = object.maps().find(|map| map.name() == "perf") {
-            Source::Perf(PerfSource::new(&map, shard_bytes, handler)?)
-        } else {
-            let shards = rings
-                .iter()
-                .map(|ring| ring_shard(ring, Rc::clone(&handler)));
-            Source::Rings(shards.collect::<libbpf_rs::Result<_>>()?)
-        };
-        Ok(Self(source))
+        let backlog = Arc::new(Backlog::default());
+        let reader: Box<dyn Reader> =
+            if let Some(map) = object.maps().find(|map| map.name() == "perf") {
+                Box::new(PerfReader::new(&map, shard_bytes, &backlog)?)
+            } else {
+                Box::new(RingReader::new(rings, &backlog)?)
+            };
+        Self::start(reader, backlog).map_err(libbpf_rs::Error::from)
     }
 
-    /// Waits up to `timeout` for records, then hands out what there is. Comes
-    /// back early when a signal arrives.
-    pub fn poll(&mut self, timeout: Duration) {
-        match &mut self.0 {
-            Source::Rings(rings) => {
-                wait(
-                    &rings.iter().map(RingBuffer::epoll_fd).collect::<Vec<_>>(),
-                    timeout,
-                );
-                drain(rings);
-            }
-            Source::Perf(perf) => {
-                wait(&[perf.buffer.epoll_fd()], timeout);
-                perf.drain(false);
-            }
-        }
+    fn start(mut reader: Box<dyn Reader>, backlog: Arc<Backlog>) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (into, stopped) = (Arc::clone(&backlog), Arc::clone(&stop));
+        let thread = thread::Builder::new()
+            .name("events".into())
+            .spawn(move || {
+                while !stopped.load(Ordering::Acquire) {
+                    wait(&reader.epoll_fds(), LATENCY);
+                    while into.has_room(LATENCY) && reader.read(false) {}
+                    into.publish();
+                }
+                while reader.read(true) {}
+                into.publish();
+            })?;
+        Ok(Self {
+            backlog,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits up to `timeout` for records, then hands out what there is, in
+    /// order, for a bounded time. `Break` ends it.
+    pub fn poll(
+        &self,
+        timeout: Duration,
+        handler: impl FnMut(Record<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.deliver(
+            timeout,
+            Some(Instant::now() + timeout + DELIVER_MAX),
+            handler,
+        )
     }
 
     /// Hands out everything that was written before the call: for the end,
     /// when the probes are gone.
-    pub fn finish(&mut self) {
-        match &mut self.0 {
-            Source::Rings(rings) => while drain(rings) {},
-            Source::Perf(perf) => perf.drain(true),
+    pub fn finish(mut self, handler: impl FnMut(Record<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
+        self.join();
+        self.deliver(Duration::ZERO, None, handler)
+    }
+
+    fn deliver(
+        &self,
+        timeout: Duration,
+        deadline: Option<Instant>,
+        mut handler: impl FnMut(Record<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut patience = timeout;
+        while let Some(batch) = self.backlog.take(patience) {
+            patience = Duration::ZERO;
+            batch
+                .records()
+                .filter_map(Record::parse)
+                .try_for_each(&mut handler)?;
+            self.backlog.recycle(batch);
+            if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                break;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn join(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported, and what it read is still here.
+            let _ = thread.join();
         }
     }
 }
 
-fn ring_shard<'h>(
-    ring: &MapHandle,
-    handler: SharedHandler<'h>,
-) -> libbpf_rs::Result<RingBuffer<'h>> {
-    let mut builder = RingBufferBuilder::new();
-    builder.add(ring, move |bytes| deliver(&handler, bytes))?;
-    builder.build()
-}
-
-/// libbpf stops the drain at a negative value; the record counts as consumed.
-fn deliver(handler: &SharedHandler<'_>, bytes: &[u8]) -> i32 {
-    let Some(record) = Record::parse(bytes) else {
-        return 0;
-    };
-    match (handler.borrow_mut())(record) {
-        ControlFlow::Continue(()) => 0,
-        ControlFlow::Break(()) => -libc::ECANCELED,
-    }
-}
-
-/// False when every shard was found empty, or the handler broke off.
-fn drain(rings: &[RingBuffer<'_>]) -> bool {
-    let start = Instant::now();
-    loop {
-        let taken: Vec<i32> = rings.iter().map(|ring| ring.consume_raw_n(TURN)).collect();
-        if taken.iter().any(|taken| *taken < 0) || taken.iter().all(|taken| *taken == 0) {
-            return false;
-        }
-        if start.elapsed() > DRAIN_MAX {
-            return true;
-        }
+impl Drop for EventSource {
+    fn drop(&mut self) {
+        self.join();
     }
 }
 
@@ -133,7 +158,7 @@ fn wait(fds: &[i32], timeout: Duration) {
         .collect();
     let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the array is valid for its length. Errors (EINTR) end the wait, as
-    // does a time-out: the drain that follows looks into every buffer anyway.
+    // does a time-out: the read that follows looks into every buffer anyway.
     unsafe {
         libc::poll(
             polled.as_mut_ptr(),
@@ -141,58 +166,6 @@ fn wait(fds: &[i32], timeout: Duration) {
             milliseconds,
         )
     };
-}
-
-/// Perf buffers are per CPU: records are held back and sorted by time.
-struct PerfSource<'h> {
-    buffer: PerfBuffer<'h>,
-    held: Rc<RefCell<Vec<Held>>>,
-    handler: SharedHandler<'h>,
-}
-
-struct Held {
-    time_ns: u64,
-    bytes: Box<[u8]>,
-}
-
-impl<'h> PerfSource<'h> {
-    fn new(map: &impl MapCore, bytes: u32, handler: SharedHandler<'h>) -> libbpf_rs::Result<Self> {
-        const PAGE: usize = 4096;
-        let held = Rc::new(RefCell::new(Vec::new()));
-        let into = Rc::clone(&held);
-        let buffer = PerfBufferBuilder::new(map)
-            .pages((bytes as usize / PAGE).max(1))
-            .sample_cb(move |_cpu, bytes: &[u8]| {
-                if let Some(record) = Record::parse(bytes) {
-                    let held = Held {
-                        time_ns: record.time_ns(),
-                        bytes: bytes.into(),
-                    };
-                    into.borrow_mut().push(held);
-                }
-            })
-            .build()?;
-        Ok(Self {
-            buffer,
-            held,
-            handler,
-        })
-    }
-
-    /// A call that ended before `horizon` wrote its records before the drain
-    /// began, on whatever CPU: all of them are held now and can be sorted. A
-    /// stable sort keeps the chunks of one call, equal in time, in order.
-    fn drain(&mut self, all: bool) {
-        let horizon = if all { u64::MAX } else { monotonic_ns() };
-        // An error is a buffer that was not ready: the next drain finds it.
-        let _ = self.buffer.consume();
-        let mut held = self.held.borrow_mut();
-        held.sort_by_key(|record| record.time_ns);
-        let ready = held.partition_point(|record| record.time_ns <= horizon);
-        for record in held.drain(..ready) {
-            deliver(&self.handler, &record.bytes);
-        }
-    }
 }
 
 /// The clock of `bpf_ktime_get_ns`.

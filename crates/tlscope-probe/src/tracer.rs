@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::abi;
 use crate::attach::{self, Attachment, Needs};
-use crate::events::{EventSource, Handler};
+use crate::events::EventSource;
 use crate::features::{self, AttachMode, Features};
 use crate::object::{self, LoadError, ObjectKind, Settings};
 
@@ -231,18 +231,11 @@ impl Tracer {
         self.links.clear();
     }
 
-    /// The source of records; `handler` is called for each, in order.
-    pub fn events<'h>(&self, handler: Handler<'h>) -> Result<EventSource<'h>, LoadError> {
-        EventSource::new(
-            &self.objects[0],
-            &self.rings,
-            self.settings.shard_bytes,
-            handler,
-        )
-        .map_err(|source| LoadError::Buffer {
-            size: self.settings.shard_bytes,
-            source,
-        })
+    /// The source of records.
+    pub fn events(&self) -> Result<EventSource, LoadError> {
+        let size = self.settings.shard_bytes;
+        EventSource::new(&self.objects[0], &self.rings, size)
+            .map_err(|source| LoadError::Buffer { size, source })
     }
 
     /// Sums of the per-CPU counters, in the order of `abi::COUNTERS`.

@@ -8,11 +8,9 @@ mod outputs;
 mod records;
 mod watch;
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::ops::ControlFlow;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +21,7 @@ use tlscope_core::event::{Event, Timestamp};
 use tlscope_core::pipeline::{Pipeline, PipelineOptions};
 use tlscope_core::sink::SinkError;
 use tlscope_core::summary::CaptureCounters;
-use tlscope_probe::abi::{COUNTERS, Record, Unit};
+use tlscope_probe::abi::{self, COUNTERS, Record, Unit};
 use tlscope_probe::{EventSource, LoadError, Options, Tracer, features};
 use tlscope_targets::{Finder, OPENSSL};
 
@@ -55,13 +53,8 @@ pub(crate) fn run(config: &Config) -> Result<(), Failure> {
         .is_empty()
         .then(|| Watch::start(finder, PROCESS_CHECK));
 
-    let receiver = Rc::new(RefCell::new(Receiver::new(Pipeline::new(
-        PipelineOptions::default(),
-        sinks,
-    ))));
-    let into = Rc::clone(&receiver);
-    let handler = Box::new(move |record: Record<'_>| into.borrow_mut().record(&record));
-    let source = tracer.events(handler).map_err(load_failure)?;
+    let receiver = Receiver::new(Pipeline::new(PipelineOptions::default(), sinks));
+    let source = tracer.events().map_err(load_failure)?;
     announce_ready(config)?;
     Session {
         config,
@@ -257,17 +250,20 @@ impl Receiver {
 struct Session<'c> {
     config: &'c Config,
     tracer: Tracer,
-    source: EventSource<'c>,
-    receiver: Rc<RefCell<Receiver>>,
+    source: EventSource,
+    receiver: Receiver,
     watch: Option<Watch>,
 }
 
 impl Session<'_> {
     fn run(mut self, stop: &AtomicBool) -> Result<(), Failure> {
         let mut checked = Instant::now();
-        while !stop.load(Ordering::Relaxed) && self.receiver.borrow().failure.is_none() {
-            self.source.poll(TICK);
-            self.receiver.borrow_mut().tick();
+        while !stop.load(Ordering::Relaxed) && self.receiver.failure.is_none() {
+            // A break is a failure, which ends the loop.
+            let _ = self
+                .source
+                .poll(TICK, |record| self.receiver.record(&record));
+            self.receiver.tick();
             self.attach_new_images();
             if checked.elapsed() >= PROCESS_CHECK {
                 checked = Instant::now();
@@ -283,76 +279,77 @@ impl Session<'_> {
     }
 
     fn forget_ended_processes(&mut self) {
-        let ended = self.receiver.borrow_mut().ended();
+        let ended = self.receiver.ended();
         if ended.is_empty() {
             return;
         }
-        self.compare_totals(|pid| ended.contains(&pid));
-        let mut receiver = self.receiver.borrow_mut();
-        let now = receiver.now();
+        compare_totals(&self.tracer, &mut self.receiver, |pid| ended.contains(&pid));
+        let now = self.receiver.now();
         for pid in ended {
-            let result = receiver.pipeline.forget_process(pid, now);
-            let _ = receiver.keep(result);
+            let result = self.receiver.pipeline.forget_process(pid, now);
+            let _ = self.receiver.keep(result);
         }
     }
 
-    /// Bytes that the kernel side counted and never came are gaps at the end of
-    /// their connection. Without loss there are none, and the look is spared.
-    fn compare_totals(&mut self, of_process: impl Fn(u32) -> bool) {
-        let lost = COUNTERS.iter().zip(self.tracer.counters());
-        if lost
-            .filter(|(row, _)| row.unit == Unit::Bytes)
-            .all(|(_, bytes)| bytes == 0)
-        {
-            return;
-        }
-        let mut receiver = self.receiver.borrow_mut();
-        for close in self.tracer.unsent_closes() {
-            if of_process(close.header.pid) {
-                let key = records::key(close.header.pid, close.connection);
-                let result = receiver.pipeline.connection_totals(key, close.total);
-                let _ = receiver.keep(result);
-            }
-        }
-        for (key, connection) in self.tracer.connections() {
-            if of_process(key.pid) {
-                let id = tlscope_probe::abi::ConnectionId {
-                    object: key.object,
-                    generation: connection.generation,
-                };
-                let key = records::key(key.pid, id);
-                let result = receiver.pipeline.connection_totals(key, connection.total);
-                let _ = receiver.keep(result);
-            }
-        }
-    }
-
-    fn finish(mut self) -> Result<(), Failure> {
-        self.tracer.detach();
-        self.source.finish();
-        self.compare_totals(|_| true);
+    fn finish(self) -> Result<(), Failure> {
+        let Self {
+            config,
+            mut tracer,
+            source,
+            mut receiver,
+            ..
+        } = self;
+        tracer.detach();
+        let _ = source.finish(|record| receiver.record(&record));
+        compare_totals(&tracer, &mut receiver, |_| true);
         let mut counters = CaptureCounters::default();
-        for (row, value) in COUNTERS.iter().zip(self.tracer.counters()) {
+        for (row, value) in COUNTERS.iter().zip(tracer.counters()) {
             counters.push(row.name, value);
         }
-        // The source holds the other reference to the receiver.
-        drop(self.source);
         let Receiver {
             pipeline,
             failure,
             malformed,
             ..
-        } = Rc::into_inner(self.receiver)
-            .context("the event source is gone, and with it its handler")?
-            .into_inner();
+        } = receiver;
         counters.push("malformed records", malformed);
         let summary = pipeline.summary();
         let finished = pipeline.finish(&counters);
         eprint!("{}", finished.as_ref().unwrap_or(&summary));
         match failure.or(finished.err()) {
-            Some(error) => Err(sink_failure(self.config, error)),
+            Some(error) => Err(sink_failure(config, error)),
             None => Ok(()),
         }
+    }
+}
+
+/// Bytes that the kernel side counted and never came are gaps at the end of
+/// their connection. Without loss there are none, and the look is spared.
+fn compare_totals(tracer: &Tracer, receiver: &mut Receiver, of_process: impl Fn(u32) -> bool) {
+    let mut lost = COUNTERS.iter().zip(tracer.counters());
+    if lost.all(|(row, value)| row.unit != Unit::Bytes || value == 0) {
+        return;
+    }
+    let closed = tracer.unsent_closes().into_iter();
+    let closed = closed.map(|close| (close.header.pid, close.connection, close.total));
+    let open = tracer.connections().into_iter().map(|(key, connection)| {
+        let abi::Connection {
+            generation,
+            total: [received, sent],
+            ahead,
+            ..
+        } = connection;
+        let id = abi::ConnectionId {
+            object: key.object,
+            generation,
+        };
+        (key.pid, id, [received, sent + ahead])
+    });
+    for (pid, id, total) in closed.chain(open).filter(|row| of_process(row.0)) {
+        let result = receiver
+            .pipeline
+            .connection_totals(records::key(pid, id), total);
+        let _ = receiver.keep(result);
     }
 }
 

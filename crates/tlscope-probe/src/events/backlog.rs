@@ -1,0 +1,171 @@
+//! Records between the reading thread and the capture: batches of records laid
+//! end to end, bounded in bytes, with their memory used again.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Bytes that wait at most. A burst larger than this and the kernel's buffers
+/// together is lost, and counted.
+const BYTES_MAX: usize = 256 << 20;
+/// A batch of this size is handed on at once.
+const BATCH_BYTES: usize = 1 << 20;
+/// Empty batches kept for use again.
+const SPARE_MAX: usize = 8;
+
+/// Records end to end.
+#[derive(Default)]
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    /// Where each record ends.
+    ends: Vec<usize>,
+}
+
+impl Batch {
+    fn push(&mut self, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.ends.push(self.bytes.len());
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts
+            .zip(&self.ends)
+            .map(|(start, end)| &self.bytes[*start..*end])
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Backlog {
+    state: Mutex<State>,
+    filled: Condvar,
+    emptied: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    open: Batch,
+    batches: VecDeque<Batch>,
+    /// In `batches`.
+    bytes: usize,
+    spare: Vec<Batch>,
+}
+
+impl fmt::Debug for Backlog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.state().bytes)
+    }
+}
+
+impl Backlog {
+    pub(super) fn push(&self, record: &[u8]) {
+        let mut state = self.state();
+        state.open.push(record);
+        if state.open.bytes.len() >= BATCH_BYTES {
+            self.hand_on(&mut state);
+        }
+    }
+
+    /// Hands on what has not come to a whole batch.
+    pub(super) fn publish(&self) {
+        let mut state = self.state();
+        if !state.open.ends.is_empty() {
+            self.hand_on(&mut state);
+        }
+    }
+
+    /// Whether more may be pushed; waits up to `patience` for it.
+    pub(super) fn has_room(&self, patience: Duration) -> bool {
+        let state = self.state();
+        let waited = self
+            .emptied
+            .wait_timeout_while(state, patience, |s| s.bytes >= BYTES_MAX);
+        waited.is_ok_and(|(state, _)| state.bytes < BYTES_MAX)
+    }
+
+    /// The oldest batch; waits up to `patience` for one.
+    pub(super) fn take(&self, patience: Duration) -> Option<Batch> {
+        let state = self.state();
+        let (mut state, _) = self
+            .filled
+            .wait_timeout_while(state, patience, |s| s.batches.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        let batch = state.batches.pop_front()?;
+        state.bytes -= batch.bytes.len();
+        self.emptied.notify_one();
+        Some(batch)
+    }
+
+    pub(super) fn recycle(&self, mut batch: Batch) {
+        let mut state = self.state();
+        if state.spare.len() < SPARE_MAX {
+            batch.bytes.clear();
+            batch.ends.clear();
+            state.spare.push(batch);
+        }
+    }
+
+    fn hand_on(&self, state: &mut State) {
+        let empty = state.spare.pop().unwrap_or_default();
+        let full = std::mem::replace(&mut state.open, empty);
+        state.bytes += full.bytes.len();
+        state.batches.push_back(full);
+        self.filled.notify_one();
+    }
+
+    /// The state is whole between any two statements: a panic spoils nothing.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(backlog: &Backlog) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        while let Some(batch) = backlog.take(Duration::ZERO) {
+            all.extend(batch.records().map(<[u8]>::to_vec));
+            backlog.recycle(batch);
+        }
+        all
+    }
+
+    #[test]
+    fn records_come_out_as_they_went_in() {
+        let backlog = Backlog::default();
+        assert!(backlog.take(Duration::ZERO).is_none());
+        for round in 0..3_u8 {
+            let records: Vec<Vec<u8>> = (0..50).map(|i| vec![round ^ i; usize::from(i)]).collect();
+            records.iter().for_each(|record| backlog.push(record));
+            assert!(
+                drain(&backlog).is_empty(),
+                "nothing is out before it is published"
+            );
+            backlog.publish();
+            assert_eq!(drain(&backlog), records);
+        }
+    }
+
+    #[test]
+    fn a_whole_batch_is_handed_on_at_once() {
+        let backlog = Backlog::default();
+        backlog.push(&vec![1; BATCH_BYTES]);
+        assert_eq!(drain(&backlog).len(), 1);
+    }
+
+    #[test]
+    fn room_ends_and_comes_back() {
+        let backlog = Backlog::default();
+        let record = vec![0; BATCH_BYTES];
+        for _ in 0..BYTES_MAX / BATCH_BYTES {
+            assert!(backlog.has_room(Duration::ZERO));
+            backlog.push(&record);
+        }
+        assert!(!backlog.has_room(Duration::ZERO));
+        drop(backlog.take(Duration::ZERO));
+        assert!(backlog.has_room(Duration::ZERO));
+    }
+}
