@@ -16,6 +16,7 @@ mod x86_64;
 use crate::elf::{Address, Elf};
 use crate::plan::Arch;
 
+pub(crate) use functions::callers;
 pub(crate) use questions::{
     Call, CallSite, Copy, Store, callees, calls_of, calls_with_text, copies_to_argument,
     functions_with_text, random_in, random_looped_over, random_passed_on, stores_of,

@@ -76,10 +76,10 @@ pub(super) fn forms(word: u32, address: Address) -> Option<Forms> {
     })
 }
 
-/// The target of a `bl`, for the sweep over an image.
-pub(super) fn linked_branch(word: u32, address: Address) -> Option<Address> {
+/// The target of a `bl`, or of a `b`, for the sweep over an image.
+pub(super) fn branch(word: u32, address: Address, linking: bool) -> Option<Address> {
     let word = Word(word);
-    word.is(0xfc00_0000, 0x9400_0000)
+    (word.is(0x7c00_0000, 0x1400_0000) && word.bit(31) == linking)
         .then(|| Address(address.0.wrapping_add_signed(word.signed(0, 26) << 2)))
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn starts_of(elf: &Elf<'_>, places: &[Address]) -> BTreeMap<Address, 
     if unknown.is_empty() || !elf.frames.is_empty() {
         return starts;
     }
-    for_each_call(elf, &mut |_, target| {
+    for_each_transfer(elf, Transfer::Call, &mut |_, target| {
         for place in &unknown {
             if place
                 .distance_from(target)
@@ -39,21 +39,50 @@ pub(crate) fn starts_of(elf: &Elf<'_>, places: &[Address]) -> BTreeMap<Address, 
     starts
 }
 
-fn for_each_call(elf: &Elf<'_>, visit: &mut dyn FnMut(Address, Address)) {
+/// The functions that call `callee` directly, or end in a jump to it.
+pub(crate) fn callers(elf: &Elf<'_>, callee: Address) -> Vec<Address> {
+    const MOST: usize = 256;
+    let mut places = Vec::new();
+    let mut collect = |at: Address, target: Address| {
+        if target == callee && places.len() < MOST {
+            places.push(at);
+        }
+    };
+    for_each_transfer(elf, Transfer::Call, &mut collect);
+    for_each_transfer(elf, Transfer::Jump, &mut collect);
+    let starts = starts_of(elf, &places).into_values();
+    starts.filter(|start| *start != callee).collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transfer {
+    Call,
+    Jump,
+}
+
+fn for_each_transfer(elf: &Elf<'_>, kind: Transfer, visit: &mut dyn FnMut(Address, Address)) {
     for segment in elf.code_segments() {
         match elf.arch {
-            Arch::X86_64 => relative_calls(segment, visit),
-            Arch::Aarch64 => linked_branches(segment, visit),
+            Arch::X86_64 => relative_transfers(segment, kind, visit),
+            Arch::Aarch64 => branches(segment, kind, visit),
         }
     }
 }
 
-/// `call rel32`. The byte E8 also stands inside other instructions, so only targets that are
-/// aligned as compilers align functions count.
-fn relative_calls(segment: &Segment<'_>, visit: &mut dyn FnMut(Address, Address)) {
+/// `call rel32` or `jmp rel32`. These opcodes also stand inside other instructions, so only targets
+/// that are aligned as compilers align functions count.
+fn relative_transfers(
+    segment: &Segment<'_>,
+    kind: Transfer,
+    visit: &mut dyn FnMut(Address, Address),
+) {
     const ALIGNMENT: u64 = 16;
     const LENGTH: u64 = 5;
-    for position in memchr::memchr_iter(0xe8, segment.bytes) {
+    let opcode = match kind {
+        Transfer::Call => 0xe8,
+        Transfer::Jump => 0xe9,
+    };
+    for position in memchr::memchr_iter(opcode, segment.bytes) {
         let Some(&[d0, d1, d2, d3]) = segment.bytes.get(position + 1..position + 5) else {
             continue;
         };
@@ -67,11 +96,11 @@ fn relative_calls(segment: &Segment<'_>, visit: &mut dyn FnMut(Address, Address)
     }
 }
 
-fn linked_branches(segment: &Segment<'_>, visit: &mut dyn FnMut(Address, Address)) {
+fn branches(segment: &Segment<'_>, kind: Transfer, visit: &mut dyn FnMut(Address, Address)) {
     for (index, word) in segment.bytes.chunks_exact(4).enumerate() {
         let at = Address(segment.address.0.wrapping_add(index as u64 * 4));
         let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-        if let Some(target) = aarch64::linked_branch(word, at) {
+        if let Some(target) = aarch64::branch(word, at, kind == Transfer::Call) {
             visit(at, target);
         }
     }

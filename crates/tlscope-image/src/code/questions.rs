@@ -368,11 +368,12 @@ pub(crate) fn callees(elf: &Elf<'_>, function: Address) -> BTreeMap<Address, Add
 /// does not see through the table of a `switch`.
 fn direct_calls(elf: &Elf<'_>, function: Address) -> Vec<(Address, Address)> {
     const LARGEST: u64 = 0x4000;
-    let size = elf
-        .symbols
-        .at(function)
-        .map_or(0, |symbol| symbol.size.min(LARGEST));
-    let end = function.checked_add(size).unwrap_or(function);
+    let Some(extent) = elf.function_around(function) else {
+        return Vec::new();
+    };
+    let end = function
+        .checked_add(LARGEST)
+        .map_or(extent.end, |limit| limit.min(extent.end));
     let mut calls = Vec::new();
     let mut at = function;
     while at < end {

@@ -47,12 +47,11 @@ impl Library for BoringSsl {
 
     fn plan(&self, elf: &Elf<'_>, recognised: Recognised) -> Plan {
         let mut plan = recognised.into_plan(elf, self.family());
-        if elf.symbols.get("SSL_read").is_some() {
-            ssl_api::add_data(elf, &mut plan);
-            ssl_api::add_lifecycle(elf, &mut plan);
-        } else {
-            unnamed::add_functions(elf, &mut plan);
+        let mut functions = ssl_api::named(elf);
+        if functions.is_empty() {
+            functions = unnamed::functions(elf);
         }
+        ssl_api::add(elf, &mut plan, functions);
         sink::add_secrets(elf, &mut plan);
         plan
     }

@@ -12,6 +12,16 @@ const LABEL: &str = "key expansion";
 const LABEL_LENGTH: Value = Value::Const(LABEL.len() as u64);
 const RANDOM_LENGTH: Value = Value::Const(0x20);
 
+/// Whether the image holds the label of the derivation.
+pub(super) fn has_label(elf: &Elf<'_>) -> bool {
+    !elf.find_text(LABEL, 1).is_empty()
+}
+
+/// Where the client random stands, counted from the first argument of the derivation.
+pub(super) fn client_random(elf: &Elf<'_>) -> Result<LayoutValue, String> {
+    Ok(find(elf)?.client_random)
+}
+
 /// Plans the probe on the function that derives the key block, or says why not.
 pub(super) fn add_master_secret(elf: &Elf<'_>, plan: &mut Plan) {
     match find(elf) {

@@ -39,8 +39,8 @@ impl Library for LibreSsl {
 
     fn plan(&self, elf: &Elf<'_>, recognised: Recognised) -> Plan {
         let mut plan = recognised.into_plan(elf, self.family());
-        ssl_api::add_data(elf, &mut plan);
-        ssl_api::add_lifecycle(elf, &mut plan);
+        let functions = ssl_api::named(elf);
+        ssl_api::add(elf, &mut plan, functions);
         key_block::add_master_secret(elf, &mut plan);
         if !elf.find_text(TLS13_LABEL, 1).is_empty() {
             plan.missing.push(Missing {

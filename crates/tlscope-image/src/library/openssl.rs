@@ -1,5 +1,7 @@
 //! OpenSSL 1.0.2 and later, shared or linked in.
 
+mod unnamed;
+
 use crate::elf::Elf;
 use crate::library::{Library, Recognised, key_block, sink, ssl_api, version_after};
 use crate::plan::{Family, Plan};
@@ -12,17 +14,25 @@ impl Library for OpenSsl {
     }
 
     fn marks(&self) -> &'static str {
-        "OpenSSL's SSL_read and SSL_write by name"
+        "OpenSSL's SSL_read by name, or ssl_lib.c in error texts beside TLS secrets' labels"
     }
 
     fn needles(&self) -> &'static [&'static str] {
-        &["SSL_read"]
+        &["SSL_read", unnamed::SOURCE]
     }
 
     fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised> {
-        let read = elf.symbols.get("SSL_read")?;
-        elf.symbols.get("SSL_write")?;
-        let by = format!("SSL_read and SSL_write in {}", read.source);
+        let by = if let Some(read) = elf.symbols.get("SSL_read") {
+            elf.symbols.get("SSL_write")?;
+            format!("SSL_read and SSL_write in {}", read.source)
+        } else {
+            let at = elf.find_text(unnamed::SOURCE, 1).first().copied()?;
+            (sink::has_labels(elf) || key_block::has_label(elf)).then_some(())?;
+            format!(
+                "{}, the source file that its errors name, at {at}",
+                unnamed::SOURCE
+            )
+        };
         Some(Recognised {
             by,
             version: version_after(elf, "OpenSSL "),
@@ -31,8 +41,11 @@ impl Library for OpenSsl {
 
     fn plan(&self, elf: &Elf<'_>, recognised: Recognised) -> Plan {
         let mut plan = recognised.into_plan(elf, self.family());
-        ssl_api::add_data(elf, &mut plan);
-        ssl_api::add_lifecycle(elf, &mut plan);
+        let mut functions = ssl_api::named(elf);
+        if functions.is_empty() {
+            functions = unnamed::functions(elf);
+        }
+        ssl_api::add(elf, &mut plan, functions);
         secrets(elf, &mut plan);
         plan
     }

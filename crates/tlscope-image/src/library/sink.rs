@@ -1,10 +1,12 @@
 //! The key-log sink: the one internal function that is handed every TLS secret with its label.
 
+mod client_random;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::code::{self, Call, CallSite, Copy, Root, Value};
+use crate::code::{self, Call, CallSite, Root, Value};
 use crate::elf::{Address, Elf};
-use crate::plan::{FieldPath, LayoutValue, Missing, Plan, Probe, Role, SinkAbi};
+use crate::plan::{LayoutValue, Missing, Plan, Probe, Role, SinkAbi};
 
 /// The labels of the NSS key log format that a TLS library logs.
 const LABELS: &[&str] = &[
@@ -30,13 +32,7 @@ pub(super) fn add_secrets(elf: &Elf<'_>, plan: &mut Plan) {
             plan.layout.sink = sink.abi;
             plan.layout.client_random = sink.client_random;
             plan.probes.push(sink.probe);
-            plan.missing
-                .extend(sink.lost.into_iter().map(|(label, at)| Missing {
-                    what: format!("secret `{label}`"),
-                    why: format!(
-                        "the code that loads this label at {at} does not call the key-log sink"
-                    ),
-                }));
+            plan.missing.extend(sink.missing);
         }
         Err(why) => plan.missing.push(Missing {
             what: "secrets".into(),
@@ -57,8 +53,8 @@ struct Sink {
     probe: Probe,
     abi: SinkAbi,
     client_random: Option<LayoutValue>,
-    /// Labels that some code loads but does not hand to the sink.
-    lost: Vec<(&'static str, Address)>,
+    /// What the sink is known not to give.
+    missing: Vec<Missing>,
 }
 
 /// A callee and the position at which it takes a label.
@@ -87,17 +83,26 @@ fn find(elf: &Elf<'_>) -> Result<Sink, String> {
     drop_callees(elf, &mut candidates);
     let ((address, argument), calls) = only_sink(candidates)?;
     let evidence = evidence(&labels, argument, &calls);
-    let lost = references
+    let lost: Vec<Missing> = references
         .iter()
         .filter(|reference| !calls.iter().any(|call| call.loaded_at == reference.at))
-        // The sink itself may look which label it was given.
         .filter(|reference| match elf.function_around(reference.at) {
             // The sink itself may look which label it was given.
             Some(own) => own.start != address,
             // Where functions have call frames, what has none is data that looks like code.
             None => elf.frames.is_empty(),
         })
-        .filter_map(|reference| Some((*labels.get(&reference.to)?, reference.at)))
+        .filter_map(|reference| {
+            let label = labels.get(&reference.to)?;
+            let why = format!(
+                "the code that loads this label at {} does not call the key-log sink",
+                reference.at
+            );
+            Some(Missing {
+                what: format!("secret `{label}`"),
+                why,
+            })
+        })
         .collect();
     let (address, abi, evidence) = match passes_random(elf, address, argument) {
         Some((inner, abi, at)) => (
@@ -113,8 +118,11 @@ fn find(elf: &Elf<'_>) -> Result<Sink, String> {
              callers do, it is called only when the application asks for one"
         ));
     }
+    let mut missing = lost;
     let client_random = if abi.client_random.is_none() {
-        Some(client_random(elf, address)?)
+        let (value, exception) = client_random::of_sink(elf, address)?;
+        missing.extend(exception);
+        Some(value)
     } else {
         None
     };
@@ -122,7 +130,7 @@ fn find(elf: &Elf<'_>) -> Result<Sink, String> {
         probe: probe(elf, address, evidence)?,
         abi,
         client_random,
-        lost,
+        missing,
     })
 }
 
@@ -254,68 +262,4 @@ fn label_places(elf: &Elf<'_>) -> BTreeMap<Address, &'static str> {
                 .map(|at| (at, *label))
         })
         .collect()
-}
-
-/// The client random as `SSL_get_client_random` copies it and as the sink passes it on.
-/// Where both are legible they must agree.
-fn client_random(elf: &Elf<'_>, sink: Address) -> Result<LayoutValue, String> {
-    let accessor = elf.symbols.get("SSL_get_client_random");
-    let copied = accessor.map(|accessor| code::copies_to_argument(elf, accessor.address, 1));
-    let copied = copied.as_deref().and_then(shortest);
-    let mut passed = code::random_passed_on(elf, sink);
-    if passed.is_empty() {
-        passed = code::random_looped_over(elf, sink);
-    }
-    let passed = shortest(&passed);
-    let by_accessor =
-        |copy: &Copy| format!("SSL_get_client_random copies {} at {}", copy.field, copy.at);
-    let by_sink = |copy: &Copy| {
-        format!(
-            "the sink takes {} with length 0x20 at {}",
-            copy.field, copy.at
-        )
-    };
-    let (path, evidence) = match (copied, passed) {
-        (Some((path, copy)), Some((same, passing))) if path == same => {
-            (path, format!("{}; {}", by_accessor(copy), by_sink(passing)))
-        }
-        (Some((_, copy)), Some((_, passing))) => {
-            return Err(format!(
-                "{}, but {}: which is the client random is not certain",
-                by_accessor(copy),
-                by_sink(passing)
-            ));
-        }
-        (Some((path, copy)), None) => (path, by_accessor(copy)),
-        (None, Some((path, passing))) => (path, by_sink(passing)),
-        (None, None) => {
-            return Err(format!(
-                "the key-log sink is {sink}, but neither SSL_get_client_random nor its own code \
-                 shows where the client random is"
-            ));
-        }
-    };
-    Ok(LayoutValue {
-        path: FieldPath(path),
-        evidence,
-    })
-}
-
-/// The path that starts at the connection itself. Where the public object may be a QUIC one (3.2
-/// and later), an accessor also walks to the connection inside; those paths end in the same way.
-fn shortest(copies: &[Copy]) -> Option<(Vec<u32>, &Copy)> {
-    let paths: BTreeSet<Vec<u32>> = copies
-        .iter()
-        .filter_map(|copy| copy.field.offsets())
-        .collect();
-    let direct = copies
-        .iter()
-        .filter(|copy| copy.field.root == Root::Argument(0));
-    let (path, copy) = direct
-        .filter_map(|copy| Some((copy.field.offsets()?, copy)))
-        .min_by_key(|(path, _)| path.len())?;
-    paths
-        .iter()
-        .all(|other| other.ends_with(&path))
-        .then_some((path, copy))
 }

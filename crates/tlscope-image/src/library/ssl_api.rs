@@ -1,13 +1,13 @@
-//! The public `SSL_*` functions: which of them to probe, found by name.
+//! The public `SSL_*` functions of the OpenSSL family: which of them to probe.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::code;
-use crate::elf::{Address, Elf, Symbol};
+use crate::code::{self, CallSite, Root, Value};
+use crate::elf::{Address, Elf};
 use crate::plan::{Covered, Missing, Plan, Probe, Role};
 
-/// What carries plaintext. In each direction the plain form comes first.
-const DATA: &[(&str, Role)] = &[
+/// What is probed if it is there. In each direction the plain form comes first.
+const FUNCTIONS: &[(&str, Role)] = &[
     ("SSL_read", Role::Read),
     ("SSL_read_ex", Role::ReadEx),
     ("SSL_read_early_data", Role::ReadEx),
@@ -15,115 +15,170 @@ const DATA: &[(&str, Role)] = &[
     ("SSL_write_ex", Role::WriteEx),
     ("SSL_write_ex2", Role::WriteEx2),
     ("SSL_write_early_data", Role::WriteEx),
-];
-
-/// What tells of a connection's life.
-const LIFECYCLE: &[(&str, Role)] = &[
     ("SSL_do_handshake", Role::Handshake),
     ("SSL_new", Role::New),
     ("SSL_clear", Role::Clear),
     ("SSL_free", Role::Free),
 ];
 
-/// The functions without which the text of a direction is not complete.
-const INDISPENSABLE: &[&str] = &["SSL_read", "SSL_write"];
+/// What every version has, so that its absence means that it was not found.
+const INDISPENSABLE: &[&str] = &[
+    "SSL_read",
+    "SSL_write",
+    "SSL_do_handshake",
+    "SSL_new",
+    "SSL_clear",
+    "SSL_free",
+];
 
-/// Plans a probe on each data function that does its work itself.
-pub(super) fn add_data(elf: &Elf<'_>, plan: &mut Plan) {
-    let present: Vec<(&Symbol<'_>, Role)> = DATA
-        .iter()
-        .filter_map(|(name, role)| Some((elf.symbols.get(name)?, *role)))
-        .collect();
-    for name in INDISPENSABLE
-        .iter()
-        .filter(|name| elf.symbols.get(name).is_none())
-    {
-        plan.missing.push(unnamed(name));
+/// A function of the API, found in an image.
+#[derive(Debug, Clone)]
+pub(super) struct Function {
+    pub(super) name: &'static str,
+    pub(super) role: Role,
+    /// Its name as the image has it; `None` if the image names nothing.
+    pub(super) symbol: Option<String>,
+    pub(super) address: Address,
+    pub(super) evidence: String,
+}
+
+impl Function {
+    /// One that no symbol names, told by its code.
+    pub(super) fn told(name: &'static str, role: Role, address: Address, by: &str) -> Self {
+        let evidence = format!("{name} by its code: {by}");
+        Self {
+            name,
+            role,
+            symbol: None,
+            address,
+            evidence,
+        }
     }
-    let delegations = delegations(elf, &present);
+}
+
+/// The functions that symbols name.
+pub(super) fn named(elf: &Elf<'_>) -> Vec<Function> {
+    FUNCTIONS
+        .iter()
+        .filter_map(|(name, role)| {
+            let symbol = elf.symbols.get(name)?;
+            Some(Function {
+                name,
+                role: *role,
+                symbol: Some(symbol.name.to_string()),
+                address: symbol.address,
+                evidence: format!("named in {}", symbol.source),
+            })
+        })
+        .collect()
+}
+
+/// Plans a probe on each function, save for those that hand their work to another one.
+pub(super) fn add(elf: &Elf<'_>, plan: &mut Plan, functions: Vec<Function>) {
+    for name in INDISPENSABLE {
+        if !functions.iter().any(|function| function.name == *name) {
+            plan.missing.push(not_found(name));
+        }
+    }
+    let delegations = delegations(elf, &functions);
     let mut taken = BTreeSet::new();
-    for (symbol, role) in present {
-        if let Some(delegation) = delegations.get(&symbol.address) {
+    for function in functions {
+        if let Some(delegation) = delegations.get(&function.address) {
             plan.covered.push(Covered {
-                symbol: symbol.name.to_string(),
-                by: delegation.to.clone(),
-                evidence: format!("calls {} at {}", delegation.to, delegation.at),
+                symbol: function.name.to_owned(),
+                by: delegation.to.to_owned(),
+                evidence: format!("its call at {} leads to {}", delegation.at, delegation.to),
             });
-        } else if taken.insert(symbol.address) {
-            add_probe(elf, plan, symbol, role);
+        } else if taken.insert(function.address) {
+            add_probe(elf, plan, function);
         }
     }
 }
 
-pub(super) fn add_lifecycle(elf: &Elf<'_>, plan: &mut Plan) {
-    for (name, role) in LIFECYCLE {
-        match elf.symbols.get(name) {
-            Some(symbol) => add_probe(elf, plan, symbol, *role),
-            None => plan.missing.push(unnamed(name)),
-        }
-    }
-}
-
-pub(super) fn unnamed(name: &str) -> Missing {
+pub(super) fn not_found(name: &str) -> Missing {
     Missing {
         what: format!("`{name}`"),
-        why: "no symbol names it".into(),
+        why: "no symbol names it, and its code does not tell it for sure".into(),
     }
 }
 
 struct Delegation {
-    to: String,
+    to: &'static str,
     at: Address,
 }
 
 /// The data functions that call another one of their own direction.
-fn delegations(elf: &Elf<'_>, present: &[(&Symbol<'_>, Role)]) -> BTreeMap<Address, Delegation> {
+fn delegations(elf: &Elf<'_>, functions: &[Function]) -> BTreeMap<Address, Delegation> {
     let mut found: BTreeMap<Address, Delegation> = BTreeMap::new();
-    for (from, from_role) in present {
-        let callees = code::callees(elf, from.address);
-        let to = present.iter().find(|(to, to_role)| {
-            to.address != from.address
-                && writes(*to_role) == writes(*from_role)
+    for from in functions.iter().filter(|function| function.role.is_data()) {
+        let callees = reached(elf, from.address);
+        let to = functions.iter().find(|to| {
+            to.role.is_data()
+                && to.address != from.address
+                && writes(to.role) == writes(from.role)
                 && callees.contains_key(&to.address)
                 // Two that call each other would cover each other, and neither be seen.
                 && found.get(&to.address).is_none_or(|back| back.to != from.name)
         });
-        if let Some((to, _)) = to {
+        if let Some(to) = to {
             let at = callees.get(&to.address).copied().unwrap_or(from.address);
-            found.insert(
-                from.address,
-                Delegation {
-                    to: to.name.to_string(),
-                    at,
-                },
-            );
+            found.insert(from.address, Delegation { to: to.name, at });
         }
     }
     found
+}
+
+/// What a function calls, and what is called by those that it hands its connection and buffer to:
+/// a compiler may have put a part of it, or a data function without a name, in between.
+fn reached(elf: &Elf<'_>, function: Address) -> BTreeMap<Address, Address> {
+    let mut reached = code::callees(elf, function);
+    let handed_on = |call: &CallSite| {
+        (0..2).all(|index| {
+            call.arguments.get(usize::from(index)) == Some(&Value::root(Root::Argument(index)))
+        })
+    };
+    for call in code::calls_of(elf, function)
+        .iter()
+        .filter(|call| handed_on(call))
+    {
+        let Some(target) = call.target.filter(|target| *target != function) else {
+            continue;
+        };
+        for inner in code::calls_of(elf, target)
+            .iter()
+            .filter(|call| handed_on(call))
+        {
+            if let Some(inner) = inner.target {
+                reached.entry(inner).or_insert(call.at);
+            }
+        }
+    }
+    reached
 }
 
 fn writes(role: Role) -> bool {
     matches!(role, Role::Write | Role::WriteEx | Role::WriteEx2)
 }
 
-fn add_probe(elf: &Elf<'_>, plan: &mut Plan, symbol: &Symbol<'_>, role: Role) {
-    match elf
-        .file_offset(symbol.address)
-        .filter(|_| elf.is_code(symbol.address))
-    {
+fn add_probe(elf: &Elf<'_>, plan: &mut Plan, function: Function) {
+    let Function {
+        name,
+        role,
+        symbol,
+        address,
+        evidence,
+    } = function;
+    match elf.file_offset(address).filter(|_| elf.is_code(address)) {
         Some(offset) => plan.probes.push(Probe {
             role,
-            symbol: Some(symbol.name.to_string()),
-            address: symbol.address,
+            symbol,
+            address,
             offset,
-            evidence: format!("named in {}", symbol.source),
+            evidence,
         }),
         None => plan.missing.push(Missing {
-            what: format!("`{}`", symbol.name),
-            why: format!(
-                "its symbol says {}, where the file holds no code",
-                symbol.address
-            ),
+            what: format!("`{name}`"),
+            why: format!("it should be at {address}, where the file holds no code"),
         }),
     }
 }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::code::{self, CallSite, Root, Store, Value};
 use crate::elf::{Address, Elf};
-use crate::library::ssl_api;
-use crate::plan::{Missing, Plan, Probe, Role};
+use crate::library::ssl_api::Function;
+use crate::plan::Role;
 
 /// `ERR_LIB_SSL`
 const LIBRARY: Value = Value::Const(16);
@@ -21,12 +21,12 @@ const NULL_SSL_CTX: u64 = 185;
 const SSL_HANDSHAKE_FAILURE: u64 = 215;
 const UNINITIALIZED: u64 = 226;
 
-/// Plans what carries no name but can be told for sure.
-pub(super) fn add_functions(elf: &Elf<'_>, plan: &mut Plan) {
+/// The functions that their code tells for sure.
+pub(super) fn functions(elf: &Elf<'_>) -> Vec<Function> {
     let reporting = Reporting::of(elf);
     let write = reporting.write();
     let read = reporting.read(elf);
-    let callers = write.iter().chain(&read).copied().collect::<Vec<_>>();
+    let callers: Vec<Address> = write.iter().chain(&read).copied().collect();
     let handshake = reporting.handshake(&callers);
     let new = only(&reporting.with(|reasons| *reasons == BTreeSet::from([NULL_SSL_CTX])));
     let found = [
@@ -34,7 +34,7 @@ pub(super) fn add_functions(elf: &Elf<'_>, plan: &mut Plan) {
             "SSL_read",
             Role::Read,
             read,
-            "hands its caller's buffer on and consumes what is in it",
+            "fills its caller's buffer and consumes the record",
         ),
         (
             "SSL_write",
@@ -48,37 +48,24 @@ pub(super) fn add_functions(elf: &Elf<'_>, plan: &mut Plan) {
             handshake,
             "called to shake hands first",
         ),
-        ("SSL_new", Role::New, new, "the one that asks for a context"),
+        ("SSL_new", Role::New, new, "asks for a context"),
     ];
-    for (name, role, function, marks) in found {
-        match function.and_then(|function| Some((function, elf.file_offset(function)?))) {
-            Some((address, offset)) => plan.probes.push(Probe {
-                role,
-                symbol: None,
-                address,
-                offset,
-                evidence: format!(
-                    "{name} by what it does: {marks}; reports {}",
-                    reporting.reasons(address)
-                ),
-            }),
-            None => plan.missing.push(Missing {
-                what: format!("`{name}`"),
-                why: "no symbol names it, and its code does not tell it for sure".into(),
-            }),
-        }
-    }
-    for name in ["SSL_clear", "SSL_free"] {
-        plan.missing.push(ssl_api::unnamed(name));
-    }
+    let told = found
+        .into_iter()
+        .filter_map(|(name, role, address, marks)| {
+            let address = address?;
+            let by = format!("{marks}; reports {}", reporting.reasons(address));
+            Some(Function::told(name, role, address, &by))
+        });
+    told.collect()
 }
 
 /// The functions that report errors as of `ssl_lib.cc`.
 struct Reporting {
-    functions: BTreeMap<Address, Function>,
+    functions: BTreeMap<Address, Reports>,
 }
 
-struct Function {
+struct Reports {
     reasons: BTreeSet<u64>,
     calls: Vec<CallSite>,
 }
@@ -99,7 +86,7 @@ impl Reporting {
                     .iter()
                     .filter_map(|call| reason(call, &files))
                     .collect();
-                (function, Function { reasons, calls })
+                (function, Reports { reasons, calls })
             });
         Self {
             functions: functions.collect(),
@@ -184,7 +171,7 @@ impl Reporting {
     }
 
     fn callers(&self, callees: &[Address]) -> Vec<Address> {
-        let calls = |function: &Function| {
+        let calls = |function: &Reports| {
             function
                 .calls
                 .iter()
