@@ -333,17 +333,13 @@ fn compare_totals(tracer: &Tracer, receiver: &mut Receiver, of_process: impl Fn(
     let closed = tracer.unsent_closes().into_iter();
     let closed = closed.map(|close| (close.header.pid, close.connection, close.total));
     let open = tracer.connections().into_iter().map(|(key, connection)| {
-        let abi::Connection {
-            generation,
-            total: [received, sent],
-            ahead,
-            ..
-        } = connection;
         let id = abi::ConnectionId {
             object: key.object,
-            generation,
+            generation: connection.generation,
         };
-        (key.pid, id, [received, sent + ahead])
+        let mut total = connection.total;
+        total[abi::DIRECTION_SENT as usize] += connection.ahead;
+        (key.pid, id, total)
     });
     for (pid, id, total) in closed.chain(open).filter(|row| of_process(row.0)) {
         let result = receiver

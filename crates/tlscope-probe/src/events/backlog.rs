@@ -139,7 +139,9 @@ mod tests {
         assert!(backlog.take(Duration::ZERO).is_none());
         for round in 0..3_u8 {
             let records: Vec<Vec<u8>> = (0..50).map(|i| vec![round ^ i; usize::from(i)]).collect();
-            records.iter().for_each(|record| backlog.push(record));
+            for record in &records {
+                backlog.push(record);
+            }
             assert!(
                 drain(&backlog).is_empty(),
                 "nothing is out before it is published"

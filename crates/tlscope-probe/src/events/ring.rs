@@ -34,9 +34,10 @@ impl Reader for RingReader {
     }
 
     fn read(&mut self, _all: bool) -> bool {
-        // No short cut: every shard has its turn.
-        self.0
-            .iter()
-            .fold(false, |found, shard| shard.consume_raw_n(TURN) > 0 || found)
+        let mut found = false;
+        for shard in &self.0 {
+            found |= shard.consume_raw_n(TURN) > 0;
+        }
+        found
     }
 }

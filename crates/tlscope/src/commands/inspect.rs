@@ -51,10 +51,23 @@ fn write_plan(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
         writeln!(out, "  {role:<12}  {name:<24}  offset {offset:#x}")?;
         writeln!(out, "                {}", probe.evidence)?;
     }
-    if let Some(value) = &plan.layout.client_random {
-        writeln!(out, "\nlayout")?;
-        writeln!(out, "  client random {}", value.path)?;
-        writeln!(out, "                {}", value.evidence)?;
+    let layout = [
+        ("client random", &plan.layout.client_random),
+        ("master secret", &plan.layout.master_secret),
+        ("its length", &plan.layout.master_secret_length),
+    ];
+    if layout.iter().any(|(_, value)| value.is_some()) {
+        writeln!(
+            out,
+            "
+layout"
+        )?;
+    }
+    for (name, value) in layout {
+        if let Some(value) = value {
+            writeln!(out, "  {name:<13} {}", value.path)?;
+            writeln!(out, "                {}", value.evidence)?;
+        }
     }
     if !plan.covered.is_empty() {
         writeln!(out, "\ncovered by other probes")?;
