@@ -1,5 +1,7 @@
 //! Recorded traffic to measure with: whole connections as event streams.
 
+use std::io::Write;
+
 use tlscope_core::event::{Comm, ConnectionKey, Data, Direction, Process, Socket, Timestamp};
 
 pub(crate) const PIECE: usize = 16 * 1024;
@@ -67,12 +69,27 @@ pub(crate) fn all() -> Vec<Traffic> {
             "HTTP/1 chunked",
             &text(b"The quick brown fox jumps over the lazy dog.\n"),
         ),
+        http1_gzip("HTTP/1 gzip", &words()),
         http1_small("HTTP/1 small exchanges"),
+        http2(
+            "HTTP/2 body",
+            &text(b"The quick brown fox jumps over the lazy dog.\n"),
+            1,
+        ),
+        http2("HTTP/2 small exchanges", &vec![b'x'; 3_000_000], 50_000),
     ]
 }
 
 fn text(pattern: &[u8]) -> Vec<u8> {
     pattern.iter().copied().cycle().take(BODY).collect()
+}
+
+/// Text that deflate halves or so.
+fn words() -> Vec<u8> {
+    noise()
+        .iter()
+        .map(|byte| b"etaoinshrdlucmfw"[usize::from(byte & 15)])
+        .collect()
 }
 
 fn noise() -> Vec<u8> {
@@ -127,4 +144,41 @@ fn http1_small(name: &'static str) -> Traffic {
         name,
         calls: calls.collect(),
     }
+}
+
+/// As a browser and a server speak it: small frames, then one long body.
+fn http2(name: &'static str, body: &[u8], streams: u32) -> Traffic {
+    let mut client = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    client.extend(frame(4, 0, 0, b""));
+    let mut calls = vec![
+        (Direction::Sent, client),
+        (Direction::Received, frame(4, 0, 0, b"")),
+    ];
+    let share = body.len() / streams as usize;
+    for stream in (0..streams).map(|n| n * 2 + 1) {
+        // GET https://www.example.com/ in HPACK (RFC 7541 section C.4.1).
+        let request = b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff";
+        calls.push((Direction::Sent, frame(1, 5, stream, request)));
+        let mut response = frame(1, 4, stream, b"\x88\x5f\x0atext/plain");
+        for data in body[..share].chunks(PIECE) {
+            response.extend(frame(0, 0, stream, data));
+        }
+        response.extend(frame(0, 1, stream, b""));
+        calls.push((Direction::Received, response));
+    }
+    Traffic { name, calls }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Throughput is of coded bytes.
+fn http1_gzip(name: &'static str, body: &[u8]) -> Traffic {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(body).expect("memory takes all");
+    let coded = encoder.finish().expect("memory takes all");
+    let head = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n";
+    plain(name, &[head.as_bytes(), &coded].concat())
 }

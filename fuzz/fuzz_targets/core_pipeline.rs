@@ -1,0 +1,7 @@
+#![no_main]
+
+#[allow(dead_code)]
+#[path = "../../crates/tlscope-core/tests/corpus/drive.rs"]
+mod drive;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| drive::pipeline(input));
