@@ -6,6 +6,7 @@ mod libressl;
 mod openssl;
 mod sink;
 mod ssl_api;
+mod workers;
 
 use crate::elf::Elf;
 use crate::plan::{Family, Layout, Plan};

@@ -3,7 +3,7 @@
 mod unnamed;
 
 use crate::elf::Elf;
-use crate::library::{Library, Recognised, key_block, sink, ssl_api, version_after};
+use crate::library::{Library, Recognised, key_block, sink, ssl_api, version_after, workers};
 use crate::plan::{Family, Plan};
 
 pub(super) struct OpenSsl;
@@ -45,6 +45,7 @@ impl Library for OpenSsl {
         if functions.is_empty() {
             functions = unnamed::functions(elf);
         }
+        functions.extend(workers::shared(elf, &functions));
         ssl_api::add(elf, &mut plan, functions);
         secrets(elf, &mut plan);
         plan
