@@ -9,6 +9,8 @@ mod callee;
 mod functions;
 mod questions;
 mod references;
+#[cfg(test)]
+mod tests;
 mod value;
 mod walk;
 mod x86_64;

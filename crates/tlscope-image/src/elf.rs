@@ -124,8 +124,7 @@ impl<'d> Elf<'d> {
             .program_headers(LittleEndian, bytes)
             .map_err(malformed)?;
         let segments = load_segments(headers, bytes)?;
-        // Section headers are no part of what runs: an image without them, or with broken ones, still has its segments.
-        let sections = header.sections(LittleEndian, bytes).unwrap_or_default();
+        let sections = section_table(header, bytes);
         let symbols = Symbols::read(&sections, bytes, files);
         let relocations = Relocations::read(&sections, bytes);
         let frames = Frames::read(headers, &segments);
@@ -253,6 +252,18 @@ fn check_ident(bytes: &[u8]) -> Result<(), ImageError> {
             "its identification is cut short or unknown".into(),
         )),
     }
+}
+
+/// Section headers are no part of what runs: an image without them, or with broken ones, still has
+/// its segments; and sections without names still have their kinds.
+fn section_table<'d>(header: &Header, bytes: &'d [u8]) -> Sections<'d> {
+    let Ok(headers) = header.section_headers(LittleEndian, bytes) else {
+        return Sections::default();
+    };
+    let names = header
+        .section_strings(LittleEndian, bytes, headers)
+        .unwrap_or_default();
+    Sections::new(headers, names)
 }
 
 fn load_segments<'d>(

@@ -7,6 +7,8 @@
 
 mod code;
 pub mod elf;
+#[cfg(test)]
+mod fixture;
 pub mod library;
 pub mod plan;
 

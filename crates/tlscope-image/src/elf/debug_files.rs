@@ -6,7 +6,7 @@ use object::read::elf::{FileHeader, SectionHeader};
 use xz4rust::{XzDecoder, XzNextBlockResult};
 
 use super::symbols::{Symbol, SymbolSource, owned_symtab};
-use super::{Header, Sections, build_id};
+use super::{Header, Sections, build_id, section_table};
 
 /// Where the caller looks for separate debug files. The analysis itself opens no file.
 ///
@@ -66,7 +66,7 @@ fn section<'d>(sections: &Sections<'d>, bytes: &'d [u8], name: &str) -> Option<&
 }
 
 fn sections_of(file: &[u8]) -> Option<Sections<'_>> {
-    Header::parse(file).ok()?.sections(LittleEndian, file).ok()
+    Some(section_table(Header::parse(file).ok()?, file))
 }
 
 fn build_id_of(file: &[u8]) -> Option<String> {

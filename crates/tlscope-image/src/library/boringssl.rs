@@ -32,9 +32,11 @@ impl Library for BoringSsl {
     }
 
     fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised> {
+        // The name alone also stands in programs that only speak of BoringSSL.
         let by_source = elf
             .find_text(SOURCE, 1)
             .first()
+            .filter(|_| sink::has_labels(elf))
             .map(|at| format!("{SOURCE}, the source file that its errors name, at {at}"));
         let by_name = || {
             let own = OWN.iter().find_map(|name| elf.symbols.get(name))?;
