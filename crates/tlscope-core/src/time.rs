@@ -22,16 +22,29 @@ impl Timestamp {
     }
 }
 
+/// Written out digit by digit: each line of JSON has one.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, nanoseconds) = (self.0 / SECOND, self.0 % SECOND);
         let (year, month, day) = civil_date(seconds / DAY);
         let of_day = seconds % DAY;
-        let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z"
-        )
+        let mut text = *b"0000-00-00T00:00:00.000000000Z";
+        put(&mut text[..4], year);
+        put(&mut text[5..7], month);
+        put(&mut text[8..10], day);
+        put(&mut text[11..13], of_day / 3600);
+        put(&mut text[14..16], of_day / 60 % 60);
+        put(&mut text[17..19], of_day % 60);
+        put(&mut text[20..29], nanoseconds);
+        f.write_str(str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+/// The last digits of a number, as many as there is room for.
+fn put(room: &mut [u8], mut number: u64) {
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A head is two allocations: all its text, and where in it each field stands.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// What a message begins with.
@@ -64,13 +65,45 @@ impl Head {
         }
     }
 
+    /// Makes a head of fields alone a request's; their values are its method and target.
+    pub(crate) fn into_request(mut self, method: Option<usize>, target: Option<usize>) -> Self {
+        let (method, target) = (self.text_of(method), self.text_of(target));
+        self.start = StartRanges::Request { method, target };
+        self
+    }
+
+    pub(crate) fn into_response(mut self, status: u16) -> Self {
+        self.start = StartRanges::Response {
+            status,
+            reason: 0..0,
+        };
+        self
+    }
+
+    /// Where the value of a field stands as text.
+    fn text_of(&mut self, field: Option<usize>) -> Range<u32> {
+        let Some((_, value)) = field.and_then(|field| self.fields.get(field)) else {
+            return append(&mut self.text, b"[unknown]");
+        };
+        let value = value.clone();
+        match String::from_utf8_lossy(self.bytes(&value)) {
+            Cow::Borrowed(_) => value,
+            Cow::Owned(text) => append(&mut self.text, text.as_bytes()),
+        }
+    }
+
     pub(crate) fn trailers(version: &'static str) -> Self {
         Self {
-            text: Vec::new(),
+            text: Vec::with_capacity(512),
             start: StartRanges::Trailers,
             fields: Vec::new(),
             version,
         }
+    }
+
+    /// The number of fields so far: the index of the next.
+    pub(crate) fn len(&self) -> usize {
+        self.fields.len()
     }
 
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {

@@ -479,7 +479,7 @@ impl Half {
             header.name(),
             header.stream
         ));
-        let mut fields = Fields::default();
+        let mut fields = Fields::new();
         let decoded = self.hpack.decode(fragments, |name, value| {
             view.push(super::ViewPart::Words, name);
             view.push(super::ViewPart::Words, b": ");

@@ -1,5 +1,7 @@
 //! What to show to a person in place of the bytes themselves.
 
+use std::io::Write;
+
 /// Words about the bytes and content found in them, in the order to show them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
@@ -34,23 +36,25 @@ impl View {
     }
 
     pub(crate) fn push(&mut self, part: ViewPart, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
         self.bytes.extend_from_slice(bytes);
+        self.extend_run(part);
+    }
+
+    /// What was appended to `bytes` is such a part.
+    fn extend_run(&mut self, part: ViewPart) {
         let end = self.bytes.len();
         match self.runs.last_mut() {
+            Some(last) if last.0 == end => {}
             Some(last) if last.1 == part => last.0 = end,
+            _ if end == 0 => {}
             _ => self.runs.push((end, part)),
         }
     }
 
     pub(crate) fn words(&mut self, words: std::fmt::Arguments<'_>) {
-        use std::fmt::Write;
-        let mut line = String::new();
-        // Writing to a String does not fail.
-        let _ = line.write_fmt(words);
-        self.push(ViewPart::Words, line.as_bytes());
+        // Writing to a Vec does not fail.
+        let _ = self.bytes.write_fmt(words);
+        self.extend_run(ViewPart::Words);
     }
 
     pub(crate) fn content(&mut self, bytes: &[u8]) {

@@ -39,43 +39,52 @@ impl HeaderBlock {
 }
 
 /// The fields of one block, pseudo-header fields told from others.
-#[derive(Default)]
+#[derive(Debug)]
 pub(super) struct Fields {
-    method: Option<String>,
-    path: Option<String>,
+    head: Head,
+    /// Which field it is.
+    method: Option<usize>,
+    path: Option<usize>,
     status: Option<u16>,
-    all: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Fields {
+    pub(super) fn new() -> Self {
+        Self {
+            head: Head::trailers("HTTP/2"),
+            method: None,
+            path: None,
+            status: None,
+        }
+    }
+
     pub(super) fn push(&mut self, name: &[u8], value: &[u8]) {
-        let text = || Some(String::from_utf8_lossy(value).into_owned());
+        let place = Some(self.head.len());
         match name {
-            b":method" => self.method = text(),
-            b":path" => self.path = text(),
+            b":method" => self.method = place,
+            b":path" => self.path = place,
             b":status" => self.status = str::from_utf8(value).ok().and_then(|s| s.parse().ok()),
             _ => {}
         }
-        self.all.push((name.to_vec(), value.to_vec()));
+        self.head.push(name, value);
     }
 
     /// Without the pseudo-header fields that tell, a block behind a head is a
     /// trailer section, and another is a head of which they are not known.
     pub(super) fn into_head(self, kind: MessageKind, behind_head: bool) -> Head {
-        const UNKNOWN: &str = "[unknown]";
-        let is_request = kind == MessageKind::Http2Request;
-        let mut head = match (self.method, self.path, self.status) {
-            (_, _, Some(status)) => Head::response("HTTP/2", status, ""),
-            (None, None, None) if behind_head => Head::trailers("HTTP/2"),
-            (None, None, None) if !is_request => Head::response("HTTP/2", 0, ""),
-            (method, path, None) => {
-                let method = method.as_deref().unwrap_or(UNKNOWN);
-                Head::request("HTTP/2", method, path.as_deref().unwrap_or(UNKNOWN))
-            }
-        };
-        for (name, value) in &self.all {
-            head.push(name, value);
+        let Self {
+            head,
+            method,
+            path,
+            status,
+        } = self;
+        let is_known = method.is_some() || path.is_some();
+        match status {
+            Some(status) => head.into_response(status),
+            None if is_known => head.into_request(method, path),
+            None if behind_head => head,
+            None if kind == MessageKind::Http2Request => head.into_request(None, None),
+            None => head.into_response(0),
         }
-        head
     }
 }

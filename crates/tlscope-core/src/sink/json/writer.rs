@@ -47,12 +47,12 @@ impl<'a> Object<'a> {
 
     pub(super) fn number(&mut self, key: &str, value: u64) {
         self.key(key);
-        // Writing to a Vec does not fail.
-        let _ = write!(self.out, "{value}");
+        push_number(self.out, value);
     }
 
     pub(super) fn signed(&mut self, key: &str, value: i64) {
         self.key(key);
+        // Writing to a Vec does not fail.
         let _ = write!(self.out, "{value}");
     }
 
@@ -85,6 +85,20 @@ impl<'a> Object<'a> {
         self.out.extend_from_slice(key.as_bytes());
         self.out.extend_from_slice(b"\":");
     }
+}
+
+fn push_number(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[first..]);
 }
 
 pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
