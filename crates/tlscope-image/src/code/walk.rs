@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 
 use super::callee::never_returns;
+use super::value::Path;
 use super::{
     Convention, Effect, Flow, Instruction, Memory, Reg, Root, Source, Value, convention, decode,
 };
@@ -219,7 +220,14 @@ impl Walk<'_, '_> {
             }
             Flow::JumpThrough(source) => {
                 let target = self.evaluate(at, source, state)?;
-                self.emit(at, Event::JumpThrough { target });
+                // A pointer out of an object is a function; the table of a `switch` is not in one.
+                let of_object =
+                    |path: &Path| matches!(path.root, Root::Argument(_) | Root::Call(_));
+                if target.path().is_some_and(of_object) {
+                    self.call(instruction, target, state);
+                } else {
+                    self.emit(at, Event::JumpThrough { target });
+                }
                 None
             }
             Flow::Return => {

@@ -67,7 +67,7 @@ fn worker(elf: &Elf<'_>, functions: &[Function], forms: &Forms) -> Option<Functi
         (*other == position).then_some((target, position, at))
     });
     let (address, position, at) = common.next().filter(|_| common.next().is_none())?;
-    if functions.iter().any(|function| function.address == address) {
+    if functions.iter().any(|function| function.address == address) || !uses_method(elf, address) {
         return None;
     }
     let (_, role) = forms.roles.iter().find(|(out, _)| *out == position)?;
@@ -78,6 +78,22 @@ fn worker(elf: &Elf<'_>, functions: &[Function], forms: &Forms) -> Option<Functi
     Some(Function::told(forms.worker, *role, address, &by))
 }
 
+/// `s->method->ssl_read(s, buf, ..)`: what the worker does at last. Where it is dissolved into the
+/// public forms, what they still call in the same way is QUIC's `ossl_quic_write_flags`.
+fn uses_method(elf: &Elf<'_>, worker: Address) -> bool {
+    code::calls_of(elf, worker).iter().any(|call| {
+        let method = call.through.path();
+        method.is_some_and(|path| path.root == Root::Argument(0) && path.loads.len() == 2)
+            && passes_connection_and_buffer(call)
+    })
+}
+
+fn passes_connection_and_buffer(call: &CallSite) -> bool {
+    (0..2).all(|index| {
+        call.arguments.get(usize::from(index)) == Some(&Value::root(Root::Argument(index)))
+    })
+}
+
 /// Calls that pass on the connection and the buffer, and the place for the
 /// count as the fourth or fifth argument: that position, by function called.
 fn handed_on(
@@ -85,14 +101,9 @@ fn handed_on(
     function: Address,
     is_out: impl Fn(&Value) -> bool,
 ) -> BTreeMap<Address, (usize, Address)> {
-    let passes_on = |call: &CallSite| {
-        (0..2).all(|index| {
-            call.arguments.get(usize::from(index)) == Some(&Value::root(Root::Argument(index)))
-        })
-    };
     code::calls_of(elf, function)
         .into_iter()
-        .filter(passes_on)
+        .filter(passes_connection_and_buffer)
         .filter_map(|call| {
             let position = (3..=4).find(|index| call.arguments.get(*index).is_some_and(&is_out))?;
             Some((call.target?, (position, call.at)))
