@@ -65,6 +65,14 @@ pub(crate) struct Input<'a> {
     pub(crate) call_begins: bool,
 }
 
+/// Bytes of one direction that will never come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lost {
+    pub(crate) direction: Direction,
+    pub(crate) time: Timestamp,
+    pub(crate) length: u64,
+}
+
 /// What a non-empty prefix of the input is.
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
@@ -175,7 +183,7 @@ trait Decode {
     fn step(&mut self, input: Input<'_>, shared: &mut Self::Shared, output: &mut Output) -> Step;
 
     /// So many bytes will never come: the next input follows behind them.
-    fn lose(&mut self, length: u64, shared: &mut Self::Shared);
+    fn lose(&mut self, lost: Lost, shared: &mut Self::Shared, output: &mut Output);
 }
 
 /// Both directions of one connection.
@@ -250,11 +258,13 @@ impl Conversation {
         };
     }
 
-    pub(crate) fn lose(&mut self, direction: Direction, length: u64) {
+    /// `output` is cleared first.
+    pub(crate) fn lose(&mut self, lost: Lost, output: &mut Output) {
+        output.clear();
         match &mut self.protocol {
-            Protocol::Http1(http1) => http1.lose(direction, length),
-            Protocol::Http2(http2) => http2.lose(direction, length),
-            Protocol::WebSocket(websocket) => websocket.lose(direction, length),
+            Protocol::Http1(http1) => http1.lose(lost, output),
+            Protocol::Http2(http2) => http2.lose(lost, output),
+            Protocol::WebSocket(websocket) => websocket.lose(lost, output),
             Protocol::Opaque => {}
         }
     }

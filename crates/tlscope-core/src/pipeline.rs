@@ -9,7 +9,7 @@ mod piece;
 
 use std::time::Duration;
 
-use crate::decode::{Conversation, Output};
+use crate::decode::{Conversation, Lost as LostBytes, Output};
 use crate::event::{
     Close, Comm, ConnectionKey, Data, Direction, Event, Process, Socket, Timestamp,
 };
@@ -183,7 +183,6 @@ impl Pipeline {
         if let Some(lost) = placement.gap {
             self.assembler
                 .flush(&mut flow.state.pending, &flow.info, &mut self.outlet)?;
-            flow.state.conversation.lose(direction, lost.length);
             gap(
                 &flow.info,
                 time,
@@ -192,6 +191,19 @@ impl Pipeline {
                 &mut self.summary,
                 &mut self.outlet,
             )?;
+            let lost = LostBytes {
+                direction,
+                time,
+                length: lost.length,
+            };
+            flow.state.conversation.lose(lost, &mut self.output);
+            let origin = Origin {
+                time,
+                connection: &flow.info,
+                process,
+                direction,
+            };
+            origin.tell(&self.output, &[], &mut self.outlet)?;
         }
         let fresh = &data.payload[placement.repeated as usize..];
         let total = &mut self.summary.bytes[direction as usize].captured;
@@ -296,20 +308,6 @@ impl Pipeline {
         self.assembler
             .flush(&mut flow.state.pending, &flow.info, &mut self.outlet)?;
         for direction in Direction::BOTH {
-            if let Some(lost) = flow.streams[direction as usize].finish() {
-                flow.state.conversation.lose(direction, lost.length);
-                gap(
-                    &flow.info,
-                    time,
-                    direction,
-                    lost,
-                    &mut self.summary,
-                    &mut self.outlet,
-                )?;
-            }
-            flow.state
-                .conversation
-                .end(direction, time, &mut self.output);
             let (connection, process) = (&flow.info, &flow.info.process);
             let origin = Origin {
                 time,
@@ -317,6 +315,27 @@ impl Pipeline {
                 process,
                 direction,
             };
+            let conversation = &mut flow.state.conversation;
+            if let Some(lost) = flow.streams[direction as usize].finish() {
+                gap(
+                    connection,
+                    time,
+                    direction,
+                    lost,
+                    &mut self.summary,
+                    &mut self.outlet,
+                )?;
+                conversation.lose(
+                    LostBytes {
+                        direction,
+                        time,
+                        length: lost.length,
+                    },
+                    &mut self.output,
+                );
+                origin.tell(&self.output, &[], &mut self.outlet)?;
+            }
+            conversation.end(direction, time, &mut self.output);
             origin.tell(&self.output, &[], &mut self.outlet)?;
         }
         let bytes = flow.bytes();

@@ -3,6 +3,7 @@
 //! A sink buffers as it likes between flushes: hand it a plain writer, not a
 //! buffered one. A new output is one file and one row of [`OUTPUTS`].
 
+mod har;
 mod json;
 mod keylog;
 mod text;
@@ -11,6 +12,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+pub use har::HarSink;
 pub use json::{JsonOptions, JsonSink};
 pub use keylog::KeylogSink;
 pub use text::{TextOptions, TextSink};
@@ -54,6 +56,11 @@ pub const OUTPUTS: &[Output] = &[
     },
     Output {
         name: "json",
+        needs_data: true,
+        needs_secrets: false,
+    },
+    Output {
+        name: "har",
         needs_data: true,
         needs_secrets: false,
     },

@@ -9,7 +9,7 @@ use tlscope_core::event::Direction::{Received, Sent};
 use tlscope_core::event::Timestamp;
 use tlscope_core::filter::Filter;
 use tlscope_core::pipeline::PipelineOptions;
-use tlscope_core::sink::{JsonOptions, TextOptions, TextSink};
+use tlscope_core::sink::{HarSink, JsonOptions, TextOptions, TextSink};
 use tlscope_core::summary::{Bytes, CaptureCounters};
 
 const GET: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: example.org\r\n\r\n";
@@ -345,5 +345,60 @@ fn a_filter_hides_messages_and_loses_no_count() {
             captured: 44,
             lost: 0
         }
+    );
+}
+
+#[test]
+fn exchanges_become_a_har_file() {
+    let writer = SharedWriter::default();
+    let sink = Box::new(HarSink::new(writer.clone()));
+    let mut recorder = Recorder::new(writer.clone(), sink, PipelineOptions::default());
+    let post = b"POST /form?a=1&b HTTP/1.1\r\nHost: example.org\r\nContent-Length: 3\r\n\r\nabc";
+    recorder.call(Sent, GET).call(Received, RESPONSE);
+    recorder
+        .call(Sent, post)
+        .call(Received, b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe")
+        .close([66, 118]);
+    recorder.finish();
+    let har: serde_json::Value = serde_json::from_str(&writer.take()).unwrap();
+    let log = &har["log"];
+    assert_eq!(log["version"], "1.2");
+    assert_eq!(log["entries"].as_array().unwrap().len(), 2);
+    let [first, second] = [&log["entries"][0], &log["entries"][1]];
+    assert_eq!(first["request"]["url"], "https://example.org/index.html");
+    assert_eq!(first["response"]["content"]["text"], "hello\n");
+    assert_eq!(first["startedDateTime"], "1970-01-01T00:00:00.000000001Z");
+    assert_eq!(first["time"], 0.000_001);
+    assert_eq!(second["request"]["postData"]["text"], "abc");
+    assert_eq!(
+        second["request"]["queryString"][1],
+        serde_json::json!({"name": "b", "value": ""})
+    );
+    assert_eq!(second["response"]["content"]["text"], "//4=");
+    assert_eq!(second["response"]["content"]["encoding"], "base64");
+    assert_eq!(second["comment"], "curl (42)");
+}
+
+#[test]
+fn an_empty_har_file_is_one() {
+    let writer = SharedWriter::default();
+    let sink = Box::new(HarSink::new(writer.clone()));
+    Recorder::new(writer.clone(), sink, PipelineOptions::default()).finish();
+    let har: serde_json::Value = serde_json::from_str(&writer.take()).unwrap();
+    assert_eq!(har["log"]["entries"], serde_json::json!([]));
+}
+
+#[test]
+fn a_message_cut_off_by_lost_bytes_is_told() {
+    let mut recorder = Recorder::json(JsonOptions::default());
+    recorder
+        .call(Sent, GET)
+        .call(Received, &RESPONSE[..40])
+        .lose(Received, 100);
+    recorder.call(Received, RESPONSE);
+    let text = recorder.take();
+    assert!(
+        text.contains(r#""part":"end","complete":false,"transferred":2,"#),
+        "{text}"
     );
 }

@@ -11,7 +11,7 @@ mod start;
 use std::sync::Arc;
 
 use super::exchange::Message;
-use super::{Decode, Input, MessageKind, NotePart, Output, Show, Step};
+use super::{Decode, Input, Lost, MessageKind, NotePart, Output, Show, Step};
 use crate::event::{Direction, Timestamp};
 use body::{Body, BodyPart, Progress};
 pub(super) use exchanges::Switch;
@@ -32,8 +32,8 @@ impl Http1 {
         self.halves[input.direction as usize].step(input, &mut self.exchanges, output)
     }
 
-    pub(super) fn lose(&mut self, direction: Direction, length: u64) {
-        self.halves[direction as usize].lose(length, &mut self.exchanges);
+    pub(super) fn lose(&mut self, lost: Lost, output: &mut Output) {
+        self.halves[lost.direction as usize].lose(lost, &mut self.exchanges, output);
     }
 
     pub(super) fn end(&mut self, direction: Direction, time: Timestamp, output: &mut Output) {
@@ -142,15 +142,20 @@ impl Decode for Half {
         Step { message, ..step }
     }
 
-    fn lose(&mut self, length: u64, exchanges: &mut Exchanges) {
+    fn lose(&mut self, lost: Lost, exchanges: &mut Exchanges, output: &mut Output) {
+        let length = lost.length;
         if let State::Body(in_body) = &mut self.state
             && let Some(ends) = in_body.body.lose(length)
         {
             in_body.message.lose_content(length);
             if ends {
+                in_body.message.finish(lost.time, true, output);
                 self.begin();
             }
             return;
+        }
+        if let State::Body(in_body) = &self.state {
+            in_body.message.finish(lost.time, false, output);
         }
         exchanges.forget();
         self.become_opaque();

@@ -11,7 +11,7 @@ mod streams;
 use super::exchange::Message;
 use super::head::Head;
 use super::hpack::Hpack;
-use super::{Decode, Heads, Input, MessageKind, Output, Show, Step};
+use super::{Decode, Heads, Input, Lost, MessageKind, Output, Show, Step};
 use crate::event::{Direction, Timestamp};
 use frame::FrameHeader;
 use header_block::{Fields, HeaderBlock};
@@ -91,8 +91,8 @@ impl Http2 {
         self.halves[input.direction as usize].step(input, &mut self.shared, output)
     }
 
-    pub(super) fn lose(&mut self, direction: Direction, length: u64) {
-        self.halves[direction as usize].lose(length, &mut self.shared);
+    pub(super) fn lose(&mut self, lost: Lost, output: &mut Output) {
+        self.halves[lost.direction as usize].lose(lost, &mut self.shared, output);
     }
 
     pub(super) fn end(&mut self, direction: Direction, time: Timestamp, output: &mut Output) {
@@ -174,7 +174,8 @@ impl Decode for Half {
         }
     }
 
-    fn lose(&mut self, length: u64, shared: &mut Shared) {
+    fn lose(&mut self, lost: Lost, shared: &mut Shared, _output: &mut Output) {
+        let length = lost.length;
         if let Stage::Data(data) = &mut self.stage
             && !data.pad_length
             && u64::from(data.content) >= length

@@ -5,7 +5,7 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Decode, Heads, Input, MessageKind, Output, Show, Step};
+use super::{Decode, Heads, Input, Lost, MessageKind, Output, Show, Step};
 use crate::event::Direction;
 
 /// Flags, lengths of 2, 4 or 10 octets in all, and a mask of 4.
@@ -52,8 +52,8 @@ impl WebSocket {
         }
     }
 
-    pub(super) fn lose(&mut self, direction: Direction, length: u64) {
-        self.halves[direction as usize].lose(length, &mut ());
+    pub(super) fn lose(&mut self, lost: Lost, output: &mut Output) {
+        self.halves[lost.direction as usize].lose(lost, &mut (), output);
     }
 }
 
@@ -143,7 +143,8 @@ impl Decode for Half {
         }
     }
 
-    fn lose(&mut self, length: u64, (): &mut ()) {
+    fn lose(&mut self, lost: Lost, (): &mut (), _output: &mut Output) {
+        let length = lost.length;
         match &mut self.stage {
             Stage::Payload(frame) if frame.left > length && self.inflater.is_none() => {
                 frame.left -= length;

@@ -4,7 +4,7 @@
 //! needs escaping and copied in runs. Also what acts on a terminal is escaped.
 
 mod part;
-mod writer;
+pub(super) mod writer;
 
 use std::io::{self, Write};
 
@@ -306,7 +306,7 @@ fn push_payload(object: &mut Object<'_>, payload: &[u8], limit: Option<usize>) {
     }
 }
 
-fn push_base64(out: &mut Vec<u8>, payload: &[u8]) {
+pub(super) fn push_base64(out: &mut Vec<u8>, payload: &[u8]) {
     out.push(b'"');
     let start = out.len();
     out.resize(start + payload.len().div_ceil(3) * 4, 0);

@@ -56,7 +56,12 @@ impl Transcript {
     }
 
     fn lose(&mut self, direction: Direction, length: u64) -> &mut Self {
-        self.conversation.lose(direction, length);
+        let lost = Lost {
+            direction,
+            time: Timestamp(0),
+            length,
+        };
+        self.conversation.lose(lost, &mut self.output);
         self.text += "- ";
         self
     }

@@ -40,6 +40,15 @@ impl Transcript {
         self
     }
 
+    fn lose(&mut self, direction: Direction, length: u64) {
+        let lost = Lost {
+            direction,
+            time: Timestamp(self.time),
+            length,
+        };
+        self.conversation.lose(lost, &mut self.output);
+    }
+
     fn note(&mut self, step: &Step, taken: &[u8]) {
         if step.kind == Some(MessageKind::Plain) {
             writeln!(self.shown, "plain: {}", taken.escape_ascii()).unwrap();
@@ -257,7 +266,7 @@ fn lost_content_leaves_the_framing() {
     let data = frame(0, 1, 1, &[b'x'; 100]);
     let answer = [settings(), frame(1, 4, 1, RESPONSE)].concat();
     t.call(Received, &answer).call(Received, &data[..50]);
-    t.conversation.lose(Received, 40);
+    t.lose(Received, 40);
     t.notes.clear();
     t.call(Received, &data[90..]);
     assert!(
@@ -272,7 +281,7 @@ fn lost_frames_are_plain_until_a_call_begins_with_frames() {
     let mut t = Transcript::default();
     t.call(Sent, &[opening(), frame(1, 5, 1, REQUEST)].concat());
     t.call(Received, &[settings(), frame(1, 4, 1, RESPONSE)].concat());
-    t.conversation.lose(Received, 1000);
+    t.lose(Received, 1000);
     t.shown.clear();
     t.call(Received, b"the rest").shows("plain: the rest\n");
     t.call(Received, &frame(0, 1, 1, b"end"))

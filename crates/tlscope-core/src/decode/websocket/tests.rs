@@ -59,6 +59,15 @@ impl Upgraded {
         self
     }
 
+    fn lose(&mut self, direction: Direction, length: u64) {
+        let lost = Lost {
+            direction,
+            time: Timestamp(0),
+            length,
+        };
+        self.conversation.lose(lost, &mut Output::default());
+    }
+
     #[track_caller]
     fn shows(&mut self, expected: &str) {
         assert_eq!(std::mem::take(&mut self.shown), expected);
@@ -151,9 +160,9 @@ fn what_is_no_frame_is_plain() {
     let mut t = Upgraded::new("");
     t.call(Received, b"\x81\x05He", 100)
         .shows("TEXT, 5 bytes\nHe");
-    t.conversation.lose(Received, 2);
+    t.lose(Received, 2);
     t.call(Received, b"o", 100).shows("o.");
-    t.conversation.lose(Received, 2);
+    t.lose(Received, 2);
     t.call(Received, b"\x81\x01o", 100)
         .shows("plain \\x81\\x01o");
 }

@@ -10,69 +10,69 @@ const SCHEMA: u64 = 1;
 
 /// An object that is being written. Keys are ours and need no escaping.
 #[derive(Debug)]
-pub(super) struct Object<'a> {
+pub(in crate::sink) struct Object<'a> {
     out: &'a mut Vec<u8>,
     empty: bool,
 }
 
 impl<'a> Object<'a> {
     /// A line of its own.
-    pub(super) fn begin(out: &'a mut Vec<u8>, kind: &str) -> Self {
+    pub(in crate::sink) fn begin(out: &'a mut Vec<u8>, kind: &str) -> Self {
         let mut object = Self::nested(out);
         object.number("v", SCHEMA);
         object.text("kind", kind);
         object
     }
 
-    pub(super) fn nested(out: &'a mut Vec<u8>) -> Self {
+    pub(in crate::sink) fn nested(out: &'a mut Vec<u8>) -> Self {
         out.push(b'{');
         Self { out, empty: true }
     }
 
-    pub(super) fn text(&mut self, key: &str, value: &str) {
+    pub(in crate::sink) fn text(&mut self, key: &str, value: &str) {
         self.key(key);
         push_string(self.out, value);
     }
 
     /// `value` shows as printable ASCII without quotes and backslashes.
-    pub(super) fn display(&mut self, key: &str, value: &impl fmt::Display) {
+    pub(in crate::sink) fn display(&mut self, key: &str, value: &impl fmt::Display) {
         self.key(key);
         let _ = write!(self.out, "\"{value}\"");
     }
 
     /// Bytes that are not UTF-8 become U+FFFD.
-    pub(super) fn lossy(&mut self, key: &str, value: &[u8]) {
+    pub(in crate::sink) fn lossy(&mut self, key: &str, value: &[u8]) {
         self.text(key, &String::from_utf8_lossy(value));
     }
 
-    pub(super) fn number(&mut self, key: &str, value: u64) {
+    pub(in crate::sink) fn number(&mut self, key: &str, value: u64) {
         self.key(key);
         push_number(self.out, value);
     }
 
-    pub(super) fn signed(&mut self, key: &str, value: i64) {
+    pub(in crate::sink) fn signed(&mut self, key: &str, value: i64) {
         self.key(key);
         // Writing to a Vec does not fail.
         let _ = write!(self.out, "{value}");
     }
 
-    pub(super) fn flag(&mut self, key: &str, value: bool) {
+    pub(in crate::sink) fn flag(&mut self, key: &str, value: bool) {
         self.key(key);
         self.out
             .extend_from_slice(if value { b"true" } else { b"false" });
     }
 
     /// `write` writes the value.
-    pub(super) fn with(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(in crate::sink) fn with(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
         self.key(key);
         write(self.out);
     }
 
-    pub(super) fn close(self) {
+    pub(in crate::sink) fn close(self) {
         self.out.push(b'}');
     }
 
-    pub(super) fn end(self) {
+    pub(in crate::sink) fn end(self) {
         self.out.extend_from_slice(b"}\n");
     }
 
@@ -101,7 +101,7 @@ fn push_number(out: &mut Vec<u8>, mut value: u64) {
     out.extend_from_slice(&digits[first..]);
 }
 
-pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
+pub(in crate::sink) fn push_string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     let suspect = |b: u8| scan::may_control(b) || matches!(b, b'"' | b'\\');
     out.reserve(bytes.len() + 2);
