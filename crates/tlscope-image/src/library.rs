@@ -4,6 +4,8 @@ mod boringssl;
 mod key_block;
 mod libressl;
 mod openssl;
+#[cfg(test)]
+mod plan_tests;
 mod sink;
 mod ssl_api;
 mod workers;
@@ -58,8 +60,9 @@ impl Recognised {
     }
 }
 
-/// The release that an image names itself: `3.0.2` in `OpenSSL 3.0.2 15 Mar 2022`.
-fn version_after(elf: &Elf<'_>, name: &str) -> Option<String> {
+/// The release that an image names itself, of so many numbers: `3.0.2` in `OpenSSL 3.0.2 15 Mar
+/// 2022`.
+fn version_after(elf: &Elf<'_>, name: &str, numbers: usize) -> Option<String> {
     const MOST: usize = 64;
     elf.find_bytes(name.as_bytes(), MOST)
         .into_iter()
@@ -69,21 +72,31 @@ fn version_after(elf: &Elf<'_>, name: &str) -> Option<String> {
                 .strip_prefix(name)?
                 .split_whitespace()
                 .next()?;
-            is_release(number).then(|| number.to_owned())
+            is_release(number, numbers).then(|| number.to_owned())
         })
 }
 
 /// `3.0.2`, `1.1.1w`, `3.0.2+quic`; not the `3.0` of a text that tells of an older release.
-fn is_release(number: &str) -> bool {
-    let mut parts = number.split('.');
-    let numeric = |part: Option<&str>| {
-        part.is_some_and(|part| {
-            !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_digit())
-        })
-    };
-    numeric(parts.next())
-        && numeric(parts.next())
+fn is_release(text: &str, numbers: usize) -> bool {
+    let parts: Vec<&str> = text.splitn(numbers, '.').collect();
+    parts.len() == numbers
         && parts
-            .next()
-            .is_some_and(|part| part.starts_with(|first: char| first.is_ascii_digit()))
+            .iter()
+            .all(|part| part.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_has_all_its_numbers() {
+        for release in ["3.0.2", "1.1.1w", "3.0.2+quic"] {
+            assert!(is_release(release, 3), "{release}");
+        }
+        for other in ["3.0", "3.0's", "3", "", "legacy", "3..1"] {
+            assert!(!is_release(other, 3), "{other}");
+        }
+        assert!(is_release("2.0", 2));
+    }
 }

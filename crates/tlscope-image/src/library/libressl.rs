@@ -7,7 +7,10 @@ use crate::plan::{Family, Missing, Plan};
 pub(super) struct LibreSsl;
 
 /// Exported by LibreSSL alone.
-const OWN: &[&str] = &["SSL_CTX_load_verify_mem", "SSL_CTX_use_certificate_chain"];
+const OWN: &[&str] = &[
+    "SSL_CTX_load_verify_mem",
+    "SSL_CTX_use_certificate_chain_mem",
+];
 
 /// The label of RFC 8446, section 7.1, that only an implementation of TLS 1.3 holds.
 const TLS13_LABEL: &str = "c hs traffic";
@@ -27,7 +30,7 @@ impl Library for LibreSsl {
 
     fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised> {
         elf.symbols.get("SSL_read")?;
-        let version = version_after(elf, "LibreSSL ");
+        let version = version_after(elf, "LibreSSL ", 2);
         let by = if let Some(version) = &version {
             format!("SSL_read, and the text \"LibreSSL {version}\"")
         } else {

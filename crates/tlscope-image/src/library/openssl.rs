@@ -35,7 +35,7 @@ impl Library for OpenSsl {
         };
         Some(Recognised {
             by,
-            version: version_after(elf, "OpenSSL "),
+            version: version_after(elf, "OpenSSL ", 3),
         })
     }
 

@@ -1,0 +1,57 @@
+//! The whole plan of the library in miniature, the same on both architectures.
+
+use crate::analyze;
+use crate::fixture::{self, READ_EX, SINK, at};
+use crate::plan::{Arch, FieldPath, Plan, Role, SinkAbi};
+
+fn plan(arch: Arch) -> Plan {
+    analyze(&fixture::library(arch)).expect("the miniature has a plan")
+}
+
+#[test]
+fn the_sink_and_the_random_are_found() {
+    for (arch, random) in [(Arch::X86_64, 0x188), (Arch::Aarch64, 0x190)] {
+        let plan = plan(arch);
+        let sink = plan.secret_probes().next().expect("a sink");
+        assert_eq!(
+            (sink.role, sink.address),
+            (Role::SecretSink, at(SINK.1)),
+            "{arch}"
+        );
+        assert_eq!(sink.offset.0, fixture::OFFSET + SINK.1, "{arch}");
+        assert_eq!(plan.layout.sink, SinkAbi::default(), "{arch}");
+        let path = plan.layout.client_random.map(|value| value.path);
+        assert_eq!(path, Some(FieldPath(vec![random])), "{arch}");
+        assert!(
+            !plan
+                .missing
+                .iter()
+                .any(|missing| missing.what.contains("secret")),
+            "{arch}"
+        );
+    }
+}
+
+#[test]
+fn what_hands_its_work_on_is_covered() {
+    for arch in [Arch::X86_64, Arch::Aarch64] {
+        let plan = plan(arch);
+        let covered: Vec<_> = plan
+            .covered
+            .iter()
+            .map(|covered| (covered.symbol.as_str(), covered.by.as_str()))
+            .collect();
+        assert_eq!(covered, [("SSL_read_early_data", READ_EX.0)], "{arch}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_said() {
+    let plan = plan(Arch::X86_64);
+    for name in ["`SSL_new`", "`SSL_free`"] {
+        assert!(
+            plan.missing.iter().any(|missing| missing.what == name),
+            "{name}"
+        );
+    }
+}
