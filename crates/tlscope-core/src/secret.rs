@@ -8,6 +8,8 @@ use std::collections::hash_map::RandomState;
 use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
 
+use crate::event::SecretEvent;
+
 /// How many lines are remembered: 1 MiB for the hashes and their order.
 pub const DEFAULT_CAPACITY: usize = 65_536;
 
@@ -49,6 +51,24 @@ impl SecretSet {
         }
         self.order.push_back(key);
         true
+    }
+}
+
+/// A line of an NSS key log: label, client random and secret, in lowercase hex.
+pub(crate) fn push_line(to: &mut Vec<u8>, event: &SecretEvent) {
+    to.extend_from_slice(event.label.as_str().as_bytes());
+    for bytes in [&event.client_random, event.secret.expose()] {
+        to.push(b' ');
+        push_hex(to, bytes);
+    }
+    to.push(b'\n');
+}
+
+pub(crate) fn push_hex(to: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        to.push(DIGITS[usize::from(byte >> 4)]);
+        to.push(DIGITS[usize::from(byte & 0x0f)]);
     }
 }
 

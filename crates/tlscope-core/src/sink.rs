@@ -6,6 +6,7 @@
 mod har;
 mod json;
 mod keylog;
+pub mod pcapng;
 mod text;
 
 use std::fmt;

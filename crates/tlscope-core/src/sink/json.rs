@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Sink;
-use super::keylog::push_hex;
+use crate::secret::push_hex;
 use crate::decode::{Head, Start};
 use crate::event::{Address, Process, SecretEvent, Socket, Timestamp};
 use crate::item::{Block, Closed, ConnectionInfo, Gap, Item, Message, MessagePart};

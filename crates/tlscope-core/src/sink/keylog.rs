@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Write};
 use super::Sink;
 use crate::event::{Secret, SecretEvent, SecretLabel};
 use crate::item::Item;
-use crate::secret::SecretSet;
+use crate::secret::{SecretSet, push_line};
 use crate::summary::Summary;
 
 #[derive(Debug)]
@@ -64,12 +64,7 @@ impl<W: Write> KeylogSink<W> {
             return Ok(());
         }
         self.line.clear();
-        self.line.extend_from_slice(label.as_str().as_bytes());
-        self.line.push(b' ');
-        push_hex(&mut self.line, client_random);
-        self.line.push(b' ');
-        push_hex(&mut self.line, secret.expose());
-        self.line.push(b'\n');
+        push_line(&mut self.line, event);
         self.writer.write_all(&self.line)?;
         self.written += 1;
         Ok(())
@@ -101,17 +96,6 @@ impl<W: Write> Sink for KeylogSink<W> {
 
     fn finish(&mut self, _summary: &Summary) -> io::Result<()> {
         self.flush()
-    }
-}
-
-pub(super) fn push_hex(line: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        let digits = [
-            DIGITS[usize::from(byte >> 4)],
-            DIGITS[usize::from(byte & 15)],
-        ];
-        line.extend_from_slice(&digits);
     }
 }
 
