@@ -20,6 +20,7 @@ enum record_kind {
 	RECORD_DATA = 1,
 	RECORD_SECRET = 2,
 	RECORD_CLOSE = 3,
+	RECORD_OWNER = 4,
 };
 
 enum direction {
@@ -129,6 +130,14 @@ struct close_record {
 	struct record_header header;
 	struct connection_id connection;
 	__u64 total[2]; /* bytes carried, by direction */
+};
+
+/* A process used a socket. The remote port of an unconnected one is 0. */
+struct owner_record {
+	struct record_header header;
+	struct socket_address socket;
+	__u32 protocol; /* IPPROTO_*; 0: not known */
+	__u32 reserved;
 };
 
 /* Key and value of the `connections` map, which user space reads at the end. */

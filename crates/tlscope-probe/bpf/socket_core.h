@@ -50,6 +50,12 @@ static __always_inline __u32 sock_ports(struct sock *sk)
 	return BPF_CORE_READ(sk, __sk_common.skc_portpair);
 }
 
+/* A bit field before 5.6. */
+static __always_inline __u32 sock_protocol(struct sock *sk)
+{
+	return BPF_CORE_READ_BITFIELD_PROBED(sk, sk_protocol);
+}
+
 static __always_inline void sock_address(struct socket_address *to, struct sock *sk)
 {
 	const struct sock_common *from = &sk->__sk_common;

@@ -44,6 +44,12 @@ static __always_inline __u32 sock_ports(struct sock *sk)
 	return ports;
 }
 
+/* Beyond the part whose layout is known. */
+static __always_inline __u32 sock_protocol(struct sock *sk)
+{
+	return 0;
+}
+
 static __always_inline void sock_address(struct socket_address *to, struct sock *sk)
 {
 	struct sock from = {};

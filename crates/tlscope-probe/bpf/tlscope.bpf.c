@@ -12,6 +12,7 @@
 #endif
 #include "syscall.h"
 #include "secret.h"
+#include "owner.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

@@ -19,6 +19,7 @@ pub const DIRECTION_SENT: u32 = 1;
 const RECORD_DATA: u32 = 1;
 const RECORD_SECRET: u32 = 2;
 const RECORD_CLOSE: u32 = 3;
+const RECORD_OWNER: u32 = 4;
 
 /// Names of `enum counter`, in its order, and what each counts for the user.
 pub const COUNTERS: [Counter; 8] = [
@@ -186,6 +187,10 @@ abi_struct! {
     CloseRecord { header: RecordHeader, connection: ConnectionId, total: [u64; 2], }
 }
 
+abi_struct! {
+    OwnerRecord { header: RecordHeader, socket: SocketAddress, protocol: u32, reserved: u32, }
+}
+
 abi_struct! { ConnectionKey { object: u64, pid: u32, reserved: u32, } }
 
 abi_struct! {
@@ -211,6 +216,7 @@ pub enum Record<'a> {
     Data(DataRecord, &'a [u8]),
     Secret(Box<SecretRecord>),
     Close(CloseRecord),
+    Owner(OwnerRecord),
 }
 
 impl<'a> Record<'a> {
@@ -231,6 +237,10 @@ impl<'a> Record<'a> {
                 let (record, _) = CloseRecord::read_from_prefix(bytes).ok()?;
                 Some(Self::Close(record))
             }
+            RECORD_OWNER => {
+                let (record, _) = OwnerRecord::read_from_prefix(bytes).ok()?;
+                Some(Self::Owner(record))
+            }
             _ => None,
         }
     }
@@ -241,6 +251,7 @@ impl<'a> Record<'a> {
             Self::Data(record, _) => record.header.time_ns,
             Self::Secret(record) => record.header.time_ns,
             Self::Close(record) => record.header.time_ns,
+            Self::Owner(record) => record.header.time_ns,
         }
     }
 }

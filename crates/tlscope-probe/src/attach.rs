@@ -13,6 +13,8 @@ use crate::programs::{self, Point};
 pub struct Needs {
     pub data: bool,
     pub secrets: bool,
+    /// Which process uses which socket: for packets.
+    pub owners: bool,
 }
 
 impl Needs {

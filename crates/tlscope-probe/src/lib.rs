@@ -9,6 +9,7 @@ pub mod empty;
 pub mod events;
 pub mod features;
 mod object;
+pub mod packets;
 mod programs;
 mod tracer;
 

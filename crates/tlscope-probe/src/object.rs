@@ -13,7 +13,7 @@ use zerocopy::IntoBytes;
 use crate::abi::Config;
 use crate::attach::Needs;
 use crate::features::AttachMode;
-use crate::programs::{Point, ROLE_PROGRAMS};
+use crate::programs::{OWNER_PROGRAMS, Point, ROLE_PROGRAMS};
 
 #[repr(align(8))]
 struct Aligned<T: ?Sized>(T);
@@ -127,9 +127,7 @@ pub(crate) fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         ObjectKind::Noncore => Vec::new(),
     };
     select_programs(&mut open, settings, true);
-    if !settings.needs.data {
-        shrink_data_maps(&mut open).map_err(|e| refused(settings.kind, e))?;
-    }
+    shrink_unused_maps(&mut open, settings.needs).map_err(|e| refused(settings.kind, e))?;
     let object = open.load().map_err(|e| refused(settings.kind, e))?;
     fill_maps(&object, settings, &rings).map_err(|e| refused(settings.kind, e))?;
     Ok(Loaded { object, rings })
@@ -192,6 +190,9 @@ fn select_programs(open: &mut OpenObject, settings: &Settings, first: bool) {
             // The tail-call map refers to it, used or not.
             "emit_rest" => true,
             name if socket_route.contains(&name) => first && settings.needs.data,
+            name if OWNER_PROGRAMS.iter().any(|row| row.program == name) => {
+                first && settings.needs.owners
+            }
             _ => point.is_some(),
         };
         program.set_autoload(wanted);
@@ -214,14 +215,16 @@ fn set_uprobe_multi(program: &mut OpenProgramMut<'_>) {
     };
 }
 
-/// Without probes on the data path these maps stay empty.
-fn shrink_data_maps(open: &mut OpenObject) -> libbpf_rs::Result<()> {
+/// Maps that only some captures fill stay empty in the others.
+fn shrink_unused_maps(open: &mut OpenObject, needs: Needs) -> libbpf_rs::Result<()> {
     const MINIMUM: u32 = 64;
+    const OF_DATA: [&str; 4] = ["connections", "threads", "emissions", "unsent_closes"];
+    const OF_OWNERS: [&str; 2] = ["owned", "connecting"];
     for mut map in open.maps_mut() {
-        if ["connections", "threads", "emissions", "unsent_closes"]
-            .iter()
-            .any(|name| map.name() == *name)
-        {
+        let name = map.name().to_string_lossy().into_owned();
+        let unused = (!needs.data && OF_DATA.contains(&name.as_str()))
+            || (!needs.owners && OF_OWNERS.contains(&name.as_str()));
+        if unused {
             map.set_max_entries(MINIMUM)?;
         }
     }

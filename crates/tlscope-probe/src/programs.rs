@@ -78,6 +78,58 @@ pub(crate) const ROLE_PROGRAMS: &[RoleProgram] = &[
     },
 ];
 
+/// Where a socket's user is learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OwnerPoint {
+    /// Of the socket layer (kernel 6.3), in the context of the caller.
+    SocketTracepoint,
+    /// `connect(2)`, ahead of the first packet with data (kernel 4.16).
+    StateTracepoint,
+    /// Core object before 6.3.
+    SyscallTracepoint,
+    /// Noncore object before 6.3.
+    Kprobe,
+}
+
+#[derive(Debug)]
+pub(crate) struct OwnerProgram {
+    pub(crate) program: &'static str,
+    pub(crate) point: OwnerPoint,
+    /// The tracepoint or function.
+    pub(crate) name: &'static str,
+}
+
+const fn owner(program: &'static str, point: OwnerPoint, name: &'static str) -> OwnerProgram {
+    OwnerProgram {
+        program,
+        point,
+        name,
+    }
+}
+
+pub(crate) const OWNER_PROGRAMS: &[OwnerProgram] = &[
+    owner(
+        "owner_send",
+        OwnerPoint::SocketTracepoint,
+        "sock_send_length",
+    ),
+    owner(
+        "owner_recv",
+        OwnerPoint::SocketTracepoint,
+        "sock_recv_length",
+    ),
+    owner(
+        "owner_state",
+        OwnerPoint::StateTracepoint,
+        "inet_sock_set_state",
+    ),
+    owner("owner_syscall", OwnerPoint::SyscallTracepoint, "sys_enter"),
+    owner("owner_tcp_sendmsg", OwnerPoint::Kprobe, "tcp_sendmsg"),
+    owner("owner_tcp_recvmsg", OwnerPoint::Kprobe, "tcp_recvmsg"),
+    owner("owner_udp_sendmsg", OwnerPoint::Kprobe, "udp_sendmsg"),
+    owner("owner_udp_recvmsg", OwnerPoint::Kprobe, "udp_recvmsg"),
+];
+
 pub(crate) fn of_role(role: Role) -> Option<&'static RoleProgram> {
     ROLE_PROGRAMS.iter().find(|row| row.role == role)
 }

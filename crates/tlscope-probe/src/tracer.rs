@@ -12,6 +12,7 @@ use crate::abi;
 use crate::attach::{self, Attachment, Needs};
 use crate::events::EventSource;
 use crate::features::{self, AttachMode, Features};
+use crate::programs::{OWNER_PROGRAMS, OwnerPoint, OwnerProgram};
 use crate::object::{self, LoadError, ObjectKind, Settings};
 
 /// Shards beyond this add memory, not throughput: one reader drains them all.
@@ -135,7 +136,10 @@ impl Tracer {
             shard_bytes: options.shard_bytes.max(PAGE).next_power_of_two(),
         };
         let loaded = object::load(&settings)?;
-        let (route, links) = watch_sockets(&loaded.object, settings)?;
+        let (route, mut links) = watch_sockets(&loaded.object, settings)?;
+        if settings.needs.owners {
+            links.extend(watch_owners(&loaded.object));
+        }
         Ok(Self {
             links,
             objects: vec![loaded.object],
@@ -336,6 +340,38 @@ fn watch_sockets(
         SocketRoute::Unreadable
     };
     Ok((route, links))
+}
+
+/// By attempt: the kernel's best route to the users of sockets. None at all
+/// leaves packets without a name, which the caller can see.
+fn watch_owners(object: &Object) -> Vec<Link> {
+    let attach = |row: &OwnerProgram| {
+        let program = object
+            .progs_mut()
+            .find(|program| program.name() == row.program)?;
+        let link = match row.point {
+            OwnerPoint::Kprobe => program.attach_kprobe(false, row.name),
+            _ => program.attach_raw_tracepoint(row.name),
+        };
+        link.ok()
+    };
+    let by = |point| {
+        let rows = OWNER_PROGRAMS.iter().filter(move |row| row.point == point);
+        rows.filter_map(attach).collect::<Vec<_>>()
+    };
+    let mut links = by(OwnerPoint::StateTracepoint);
+    for point in [
+        OwnerPoint::SocketTracepoint,
+        OwnerPoint::SyscallTracepoint,
+        OwnerPoint::Kprobe,
+    ] {
+        let found = by(point);
+        if !found.is_empty() {
+            links.extend(found);
+            break;
+        }
+    }
+    links
 }
 
 fn image_of(layout: &Layout) -> abi::Image {

@@ -23,6 +23,7 @@ fn compare(btf: &Btf<'_>, object: ObjectKind) {
         "connection_id" => ConnectionId,
         "data_record" => DataRecord,
         "close_record" => CloseRecord,
+        "owner_record" => OwnerRecord,
         "connection_key" => ConnectionKey,
         "connection" => Connection,
     }
