@@ -6,7 +6,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # What building needs; then what `make demo` and what the tests run besides.
-BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev linux-libc-dev
+BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev linux-libc-dev libpcap-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) openssl curl
 TEST_PACKAGES := $(DEMO_PACKAGES) clang-format-19 libssl-dev nginx redis-server redis-tools \
 	tshark tcpdump python3 util-linux mount

@@ -233,9 +233,7 @@ impl Hold {
         hello: impl FnOnce(&ClientHello),
     ) {
         if let Some(learned) = learned {
-            let flows = self
-                .by_random
-                .get_or_insert_with(&learned.random, Vec::new);
+            let flows = self.by_random.get_or_insert_with(&learned.random, Vec::new);
             // Address translation shows one connection under several names.
             if flows.len() < 8 && !flows.contains(&key) {
                 flows.push(key);
@@ -380,9 +378,9 @@ impl Flow {
     }
 
     fn begin_handshake(&mut self, segment: &Segment<'_>, begins: bool) {
-        let over = |h: &Box<Handshake>| h.is_over() && self.ended != [false; 2];
+        let over = |h: &Handshake| h.is_over() && self.ended != [false; 2];
         if let Some(tcp) = segment.tcp.filter(|_| begins)
-            && self.handshake.as_ref().is_none_or(over)
+            && self.handshake.as_deref().is_none_or(over)
         {
             self.random = None;
             self.handshake = Some(Box::new(Handshake::new(segment.endpoints.source, tcp)));
@@ -417,7 +415,10 @@ impl Flow {
     }
 
     fn is_open(&self, labels: Labels) -> bool {
-        let secrets = self.handshake.as_ref().is_none_or(|h| h.has_secrets(labels));
+        let secrets = self
+            .handshake
+            .as_ref()
+            .is_none_or(|h| h.has_secrets(labels));
         self.owned && secrets
     }
 

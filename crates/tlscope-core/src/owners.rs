@@ -132,10 +132,7 @@ mod tests {
             });
         }
         let mut comment = String::new();
-        owners.comment(
-            Endpoints::new(Protocol::Tcp, server, client),
-            &mut comment,
-        );
+        owners.comment(Endpoints::new(Protocol::Tcp, server, client), &mut comment);
         assert_eq!(comment, "from pid 2 (curl), to pid 1 (curl)");
         assert!(!owners.knows(Endpoints::new(Protocol::Udp, server, client)));
     }

@@ -155,12 +155,12 @@ impl<O: BlockOutput> Recording<O> {
         let link = self.link_type(frame.interface);
         let segment = dissect(link, frame.bytes);
         let mut hello_name = None;
-        let owners = &mut self.owners;
+        let known = &mut self.owners;
         let verdict = self.hold.packet(
             frame,
             segment.as_ref(),
             now,
-            || segment.is_some_and(|s| owners.knows(s.endpoints)),
+            || segment.is_some_and(|s| known.knows(s.endpoints)),
             |hello| hello_name.clone_from(&hello.server_name),
         );
         let endpoints = segment.map(|s| s.endpoints);
@@ -186,9 +186,9 @@ impl<O: BlockOutput> Recording<O> {
         let start = self.lines.len();
         crate::secret::push_line(&mut self.lines, event);
         let line = &self.lines[start..];
-        let live = self.live.get_or_insert_with(random, Vec::new);
-        if live.len() + line.len() <= LINES_MAX {
-            live.extend_from_slice(line);
+        let kept = self.live.get_or_insert_with(random, Vec::new);
+        if kept.len() + line.len() <= LINES_MAX {
+            kept.extend_from_slice(line);
         }
         let served = self.hold.secret(random, label);
         self.write_held(served)
@@ -202,8 +202,8 @@ impl<O: BlockOutput> Recording<O> {
         let endpoints = ownership
             .remote
             .map(|remote| Endpoints::new(protocol, local, remote));
-        let owners = &mut self.owners;
-        let served = self.hold.owner(endpoints, |e| owners.knows(e));
+        let known = &mut self.owners;
+        let served = self.hold.owner(endpoints, |e| known.knows(e));
         self.write_held(served)
     }
 
@@ -220,6 +220,10 @@ impl<O: BlockOutput> Recording<O> {
         self.options
             .count
             .is_some_and(|count| self.counts.written >= count)
+    }
+
+    pub fn output(&self) -> &O {
+        &self.output
     }
 
     pub fn counts(&self) -> RecordingCounts {

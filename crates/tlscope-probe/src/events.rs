@@ -147,7 +147,7 @@ impl Drop for EventSource {
     }
 }
 
-fn wait(fds: &[i32], timeout: Duration) {
+pub(crate) fn wait(fds: &[i32], timeout: Duration) {
     let mut polled: Vec<libc::pollfd> = fds
         .iter()
         .map(|fd| libc::pollfd {

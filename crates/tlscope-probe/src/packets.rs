@@ -7,7 +7,8 @@
 
 mod expression;
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use pcap::{Active, Capture, Linktype, Precision};
 
@@ -115,39 +116,38 @@ impl PacketSource {
         link_type(self.capture.get_datalink())
     }
 
-    /// Becomes readable when a block of the ring is full or old enough.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.capture.as_fd()
+    /// Waits until a block of the ring is full or old enough.
+    pub fn wait(&self, timeout: Duration) {
+        crate::events::wait(&[self.capture.as_raw_fd()], timeout);
     }
 
-    /// Hands out up to `most` packets that have come; gives their number.
+    /// Hands out up to `most` packets that have come, or fewer when the handler
+    /// fails. The outer result is the interface's, the inner one the handler's.
     pub fn read<E>(
         &mut self,
         most: usize,
         mut handler: impl FnMut(Packet<'_>) -> Result<(), E>,
-    ) -> Result<Result<usize, E>, PacketError> {
-        for taken in 0..most {
+    ) -> Result<Result<(), E>, PacketError> {
+        for _ in 0..most {
             let packet = match self.capture.next_packet() {
                 Ok(packet) => packet,
-                Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => {
-                    return Ok(Ok(taken));
-                }
+                Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => break,
                 Err(error) => return Err(interface_error(&self.interface, &error)),
             };
             let header = packet.header;
             // With `Precision::Nano` the field of microseconds has nanoseconds.
             let time_ns = header.ts.tv_sec.cast_unsigned() * 1_000_000_000
                 + header.ts.tv_usec.cast_unsigned();
-            let handled = handler(Packet {
+            let packet = Packet {
                 time_ns,
                 original_length: header.len,
                 bytes: packet.data,
-            });
-            if let Err(error) = handled {
+            };
+            if let Err(error) = handler(packet) {
                 return Ok(Err(error));
             }
         }
-        Ok(Ok(most))
+        Ok(Ok(()))
     }
 
     pub fn counts(&mut self) -> PacketCounts {
@@ -205,7 +205,7 @@ fn link_type(Linktype(dlt): Linktype) -> u16 {
         12 => 101,
         13 => 102,
         14 => 103,
-        dlt => dlt as u16,
+        dlt => u16::try_from(dlt).unwrap_or(u16::MAX),
     }
 }
 

@@ -12,8 +12,8 @@ use crate::abi;
 use crate::attach::{self, Attachment, Needs};
 use crate::events::EventSource;
 use crate::features::{self, AttachMode, Features};
-use crate::programs::{OWNER_PROGRAMS, OwnerPoint, OwnerProgram};
 use crate::object::{self, LoadError, ObjectKind, Settings};
+use crate::programs::{OWNER_PROGRAMS, OwnerPoint, OwnerProgram};
 
 /// Shards beyond this add memory, not throughput: one reader drains them all.
 const SHARDS_MAX: u32 = 8;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::doc_markdown)] // doc comments here are the help text, shown as they are
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -53,7 +54,7 @@ pub(crate) struct TlsArgs {
     pub(crate) output: PathBuf,
 
     /// Append the secrets to a key log (mode 0600); `-` is stdout [default in keylog mode:
-    /// tlscope_tls_keylog.log; in text mode: none]
+    /// tlscope_tls_keylog.log; in the others: none]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) keylogfile: Option<PathBuf>,
 
@@ -72,6 +73,9 @@ pub(crate) struct TlsArgs {
     /// Show at most N bytes of each payload, and say how much was cut; 0 shows all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) tsize: usize,
+
+    #[command(flatten)]
+    pub(crate) packets: PacketArgs,
 
     /// Buffer between kernel and user space, per shard (there is one per CPU, up to 8): bytes,
     /// or with a suffix K, M or G. Rounded up to a power of two
@@ -92,6 +96,61 @@ pub(crate) struct TlsArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Packets (-m pcap)")]
+pub(crate) struct PacketArgs {
+    /// The interface to capture on; `any` is all of them
+    #[arg(short, long, value_name = "IF")]
+    pub(crate) ifname: Option<String>,
+
+    /// Write the pcapng file here (mode 0600, overwritten); `-` is stdout
+    #[arg(
+        short = 'w',
+        long,
+        value_name = "FILE",
+        default_value = "tlscope_tls.pcapng"
+    )]
+    pub(crate) pcapfile: PathBuf,
+
+    /// Keep at most N bytes of each packet; 0 keeps 262144
+    #[arg(
+        short,
+        long,
+        visible_alias = "snapshot-length",
+        value_name = "N",
+        default_value_t = 0
+    )]
+    pub(crate) snaplen: u32,
+
+    /// End after N packets
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// Begin a next file when one has more than N million bytes; the names get a number
+    #[arg(short = 'C', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) file_size: Option<u64>,
+
+    /// Begin a next file every N seconds; the name may hold conversions of strftime(3)
+    #[arg(short = 'G', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rotate_seconds: Option<u64>,
+
+    /// With -C: at most N files, the oldest overwritten. With -G: end after N files
+    #[arg(short = 'W', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) file_count: Option<u32>,
+
+    /// Longest time that packets wait for the secrets of their connection, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub(crate) hold: u64,
+
+    /// What to capture, as tcpdump takes it: `tcp port 443`
+    #[arg(value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+
+    /// Run a command when everything is attached, and end with it and with its exit code
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) run: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
     /// An ELF file of x86_64 or aarch64
     pub(crate) file: PathBuf,
@@ -108,6 +167,9 @@ pub(crate) enum Model {
     /// TLS secrets, as Wireshark and tshark take them
     #[value(alias = "key")]
     Keylog,
+    /// Packets with the secrets that decrypt them, as Wireshark and tshark take them
+    #[value(alias = "pcapng")]
+    Pcap,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

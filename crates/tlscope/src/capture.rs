@@ -3,13 +3,17 @@
 //! Order of shutdown: probes off, buffers drained, the kernel's byte counts
 //! compared, sinks finished, the summary shown. Nothing captured is dropped.
 
+mod blocks;
+mod command;
 pub(crate) mod images;
 mod outputs;
+mod recorder;
 mod records;
 mod watch;
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +31,9 @@ use tlscope_targets::{Finder, OPENSSL};
 
 use crate::config::Config;
 use crate::{Exit, Failure};
+use command::Running;
 use images::Image;
+use recorder::Recorder;
 use records::Clock;
 use watch::Watch;
 
@@ -36,7 +42,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often processes are looked at: for new images, and for their end.
 const PROCESS_CHECK: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(config: &Config) -> Result<(), Failure> {
+/// Gives the exit code of the command that was run, else 0.
+pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     let stop = stop_on_signals()?;
     features::may_load().map_err(|e| load_failure(LoadError::Privilege(e)))?;
     let sinks = outputs::open(config)?;
@@ -53,15 +60,22 @@ pub(crate) fn run(config: &Config) -> Result<(), Failure> {
         .is_empty()
         .then(|| Watch::start(finder, PROCESS_CHECK));
 
-    let receiver = Receiver::new(Pipeline::new(PipelineOptions::default(), sinks));
+    let recorder = match &config.packets {
+        Some(packets) => Some(Recorder::open(config, packets)?),
+        None => None,
+    };
+    let pipeline = Pipeline::new(PipelineOptions::default(), sinks);
+    let receiver = Receiver::new(pipeline, recorder);
     let source = tracer.events().map_err(load_failure)?;
     announce_ready(config)?;
+    let command = Running::start(&config.run)?;
     Session {
         config,
         tracer,
         source,
         receiver,
         watch,
+        command,
     }
     .run(&stop)
 }
@@ -177,6 +191,7 @@ fn announce_ready(config: &Config) -> Result<(), Failure> {
 /// Takes records into the pipeline and remembers the first failure.
 struct Receiver {
     pipeline: Pipeline,
+    recorder: Option<Recorder>,
     clock: Clock,
     /// Processes with traffic, and when each was started.
     processes: HashMap<u32, Option<u64>>,
@@ -185,9 +200,10 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn new(pipeline: Pipeline) -> Self {
+    fn new(pipeline: Pipeline, recorder: Option<Recorder>) -> Self {
         Self {
             pipeline,
+            recorder,
             clock: Clock::now(),
             processes: HashMap::new(),
             malformed: 0,
@@ -199,10 +215,19 @@ impl Receiver {
         if self.failure.is_some() {
             return ControlFlow::Break(());
         }
+        if let Record::Owner(owner) = record {
+            return self.with_recorder(|recorder| {
+                let mut owners = records::ownership(owner).into_iter();
+                owners.try_for_each(|ownership| recorder.owner(&ownership))
+            });
+        }
         let Some(event) = records::event(record, self.clock) else {
             self.malformed += 1;
             return ControlFlow::Continue(());
         };
+        if let Event::Secret(secret) = &event {
+            self.with_recorder(|recorder| recorder.secret(secret))?;
+        }
         if let Event::Data(data) = &event {
             let pid = data.process.pid;
             let start = || tlscope_targets::process(pid).map(|process| process.start_time);
@@ -222,6 +247,28 @@ impl Receiver {
         }
     }
 
+    /// Lets the recorder work, if there is one and nothing has failed.
+    fn with_recorder(
+        &mut self,
+        work: impl FnOnce(&mut Recorder) -> io::Result<()>,
+    ) -> ControlFlow<()> {
+        match &mut self.recorder {
+            Some(recorder) if self.failure.is_none() => {
+                let result = work(recorder).map_err(|source| SinkError {
+                    sink: "pcapng",
+                    source,
+                });
+                self.keep(result)
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Nothing more can come in, or go out.
+    fn is_over(&self) -> bool {
+        self.failure.is_some() || self.recorder.as_ref().is_some_and(Recorder::is_complete)
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.wall(tlscope_probe::events::monotonic_ns())
     }
@@ -230,6 +277,7 @@ impl Receiver {
         self.clock = Clock::now();
         let result = self.pipeline.tick(self.now());
         let _ = self.keep(result);
+        let _ = self.with_recorder(Recorder::tick);
     }
 
     /// Processes that have ended since they were last seen.
@@ -253,16 +301,23 @@ struct Session<'c> {
     source: EventSource,
     receiver: Receiver,
     watch: Option<Watch>,
+    command: Option<Running>,
 }
 
 impl Session<'_> {
-    fn run(mut self, stop: &AtomicBool) -> Result<(), Failure> {
+    fn run(mut self, stop: &AtomicBool) -> Result<u8, Failure> {
         let mut checked = Instant::now();
-        while !stop.load(Ordering::Relaxed) && self.receiver.failure.is_none() {
+        while !stop.load(Ordering::Relaxed) && !self.is_over() {
+            let patience = match &self.receiver.recorder {
+                Some(recorder) => recorder.wait(TICK),
+                None => TICK,
+            };
             // A break is a failure, which ends the loop.
             let _ = self
                 .source
-                .poll(TICK, |record| self.receiver.record(&record));
+                .poll(patience, |record| self.receiver.record(&record));
+            // After the secrets, so that packets which need them do not wait.
+            let _ = self.receiver.with_recorder(Recorder::read);
             self.receiver.tick();
             self.attach_new_images();
             if checked.elapsed() >= PROCESS_CHECK {
@@ -271,6 +326,10 @@ impl Session<'_> {
             }
         }
         self.finish()
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.receiver.is_over() || self.command.as_mut().is_some_and(Running::has_ended)
     }
 
     fn attach_new_images(&mut self) {
@@ -291,14 +350,16 @@ impl Session<'_> {
         }
     }
 
-    fn finish(self) -> Result<(), Failure> {
+    fn finish(self) -> Result<u8, Failure> {
         let Self {
             config,
             mut tracer,
             source,
             mut receiver,
+            command,
             ..
         } = self;
+        let _ = receiver.with_recorder(Recorder::read_last);
         tracer.detach();
         let _ = source.finish(|record| receiver.record(&record));
         compare_totals(&tracer, &mut receiver, |_| true);
@@ -308,17 +369,24 @@ impl Session<'_> {
         }
         let Receiver {
             pipeline,
+            recorder,
             failure,
             malformed,
             ..
         } = receiver;
         counters.push("malformed records", malformed);
+        let gone = recorder.as_ref().is_some_and(Recorder::interface_is_gone);
+        let recorded = recorder.map(|recorder| finish_recorder(recorder, &counters));
         let summary = pipeline.summary();
         let finished = pipeline.finish(&counters);
-        eprint!("{}", finished.as_ref().unwrap_or(&summary));
-        match failure.or(finished.err()) {
+        if recorded.is_none() {
+            eprint!("{}", finished.as_ref().unwrap_or(&summary));
+        }
+        let recorded = recorded.unwrap_or(Ok(()));
+        match failure.or(recorded.err()).or(finished.err()) {
             Some(error) => Err(sink_failure(config, error)),
-            None => Ok(()),
+            None if gone => Err(Exit::Failure.because(anyhow!("the interface has gone"))),
+            None => Ok(command.map_or(0, Running::finish)),
         }
     }
 }
@@ -349,6 +417,18 @@ fn compare_totals(tracer: &Tracer, receiver: &mut Receiver, of_process: impl Fn(
     }
 }
 
+fn finish_recorder(recorder: Recorder, counters: &CaptureCounters) -> Result<(), SinkError> {
+    let (finished, summary) = recorder.finish();
+    let lost = counters.0.iter().copied().filter(|row| row.1 != 0);
+    for (name, value) in summary.rows().chain(lost) {
+        eprintln!("{value:>16}  {name}");
+    }
+    finished.map_err(|source| SinkError {
+        sink: "pcapng",
+        source,
+    })
+}
+
 fn sink_failure(config: &Config, error: SinkError) -> Failure {
     if error.is_closed_pipe() {
         return Exit::Failure.because(error.source);
@@ -358,9 +438,10 @@ fn sink_failure(config: &Config, error: SinkError) -> Failure {
     } else {
         ""
     };
-    let place = match (error.sink, &config.plaintext, &config.keylog) {
-        ("keylog", _, Some(to)) => format!("{to:?}"),
-        (_, Some(plaintext), _) => format!("{:?}", plaintext.to),
+    let place = match (error.sink, &config.plaintext, &config.packets, &config.keylog) {
+        ("keylog", .., Some(to)) => format!("{to:?}"),
+        ("pcapng", _, Some(packets), _) => format!("{:?}", packets.to),
+        (_, Some(plaintext), ..) => format!("{:?}", plaintext.to),
         _ => String::new(),
     };
     Exit::Failure.because(anyhow!("{error} ({place}){hint}"))

@@ -1,13 +1,16 @@
 //! Flags made into a configuration in which everything fits together.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use tlscope_probe::packets::{SNAPSHOT_MAX, check_expression};
 use tlscope_probe::{AttachMode, Needs, ObjectKind};
 
-use crate::args::{Attach, Model, TlsArgs, User};
+use crate::args::{Attach, Model, PacketArgs, TlsArgs, User};
 
 const DEFAULT_KEYLOG: &str = "tlscope_tls_keylog.log";
 
@@ -19,6 +22,9 @@ pub(crate) struct Config {
     pub(crate) uid: Option<u32>,
     pub(crate) plaintext: Option<Plaintext>,
     pub(crate) keylog: Option<Destination>,
+    pub(crate) packets: Option<PacketConfig>,
+    /// Ends the capture when it ends; started when everything is attached.
+    pub(crate) run: Vec<OsString>,
     pub(crate) shard_bytes: u32,
     pub(crate) object: Option<ObjectKind>,
     pub(crate) mode: Option<AttachMode>,
@@ -31,6 +37,26 @@ pub(crate) struct Plaintext {
     pub(crate) to: Destination,
     pub(crate) form: Form,
     pub(crate) truncate: Option<usize>,
+}
+
+/// What to capture of the network, and where to write it.
+#[derive(Debug)]
+pub(crate) struct PacketConfig {
+    pub(crate) interface: String,
+    pub(crate) snapshot_length: u32,
+    pub(crate) filter: String,
+    pub(crate) to: Destination,
+    pub(crate) rotation: Rotation,
+    pub(crate) count: Option<u64>,
+    pub(crate) hold: Duration,
+}
+
+/// When a next file begins, as tcpdump has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Rotation {
+    pub(crate) bytes: Option<u64>,
+    pub(crate) every: Option<Duration>,
+    pub(crate) files: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +89,9 @@ impl Config {
         let keylog = match (&args.keylogfile, args.model) {
             (Some(path), _) => Some(Destination::new(path)),
             (None, Model::Keylog) => Some(Destination::File(DEFAULT_KEYLOG.into())),
-            (None, Model::Text) => None,
+            (None, Model::Text | Model::Pcap) => None,
         };
-        if args.model == Model::Keylog && (args.json || args.hex || args.raw) {
+        if args.model != Model::Text && (args.json || args.hex || args.raw) {
             return Err(anyhow!(
                 "--json, --hex and --raw shape plaintext: they need -m text"
             ));
@@ -76,6 +102,8 @@ impl Config {
             uid: uid(&args.uid)?,
             plaintext,
             keylog,
+            packets: packets(args)?,
+            run: args.packets.run.clone(),
             shard_bytes: args.mapsize.0,
             object: [None, Some(ObjectKind::Core), Some(ObjectKind::Noncore)]
                 [usize::from(args.btf)],
@@ -92,9 +120,60 @@ impl Config {
     pub(crate) fn needs(&self) -> Needs {
         Needs {
             data: self.plaintext.is_some(),
-            secrets: self.keylog.is_some(),
+            secrets: self.keylog.is_some() || self.packets.is_some(),
+            owners: self.packets.is_some(),
         }
     }
+}
+
+fn packets(args: &TlsArgs) -> Result<Option<PacketConfig>> {
+    let packets = &args.packets;
+    let filter = packets.filter.join(" ");
+    if args.model != Model::Pcap {
+        return match (&packets.ifname, filter.is_empty()) {
+            (None, true) => Ok(None),
+            (Some(_), _) => Err(anyhow!(
+                "-i names where packets come from: it needs -m pcap"
+            )),
+            (None, false) => Err(anyhow!(
+                "{filter:?} would be a filter of packets: it needs -m pcap"
+            )),
+        };
+    }
+    let interface = packets
+        .ifname
+        .clone()
+        .context("-m pcap needs an interface: -i IF, or -i any")?;
+    check_expression(&filter)?;
+    Ok(Some(PacketConfig {
+        interface,
+        snapshot_length: match packets.snaplen {
+            0 => SNAPSHOT_MAX,
+            length => length.min(SNAPSHOT_MAX),
+        },
+        filter,
+        to: Destination::new(&packets.pcapfile),
+        rotation: rotation(packets)?,
+        count: packets.count,
+        hold: Duration::from_millis(packets.hold),
+    }))
+}
+
+fn rotation(packets: &PacketArgs) -> Result<Rotation> {
+    let rotation = Rotation {
+        // tcpdump's million is a decimal one.
+        bytes: packets.file_size.map(|millions| millions * 1_000_000),
+        every: packets.rotate_seconds.map(Duration::from_secs),
+        files: packets.file_count,
+    };
+    let rotates = rotation.bytes.is_some() || rotation.every.is_some();
+    if rotation.files.is_some() && !rotates {
+        return Err(anyhow!("-W counts the files of -C or -G: give one of them"));
+    }
+    if rotates && packets.pcapfile == Path::new("-") {
+        return Err(anyhow!("-C and -G make several files: stdout is one"));
+    }
+    Ok(rotation)
 }
 
 fn plaintext(args: &TlsArgs) -> Plaintext {

@@ -54,11 +54,11 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let result = match args.command {
         Command::Tls(args) => commands::tls(&args),
-        Command::Inspect(args) => commands::inspect(&args),
-        Command::Doctor => commands::doctor(),
+        Command::Inspect(args) => commands::inspect(&args).map(|()| 0),
+        Command::Doctor => commands::doctor().map(|()| 0),
     };
     let exit = match result {
-        Ok(()) => Exit::Success,
+        Ok(code) => return ExitCode::from(code),
         Err(failure) if is_closed_pipe(&failure.error) => Exit::Success,
         Err(Failure { exit, error }) => {
             // stderr may be closed too; then nobody is left to be told.

@@ -79,7 +79,11 @@ impl Handshake {
     }
 
     /// Gives the `ClientHello` when the segment completes one.
-    pub(super) fn segment(&mut self, segment: &Segment<'_>, header: TcpHeader) -> Option<ClientHello> {
+    pub(super) fn segment(
+        &mut self,
+        segment: &Segment<'_>,
+        header: TcpHeader,
+    ) -> Option<ClientHello> {
         if self.is_over() || segment.payload.is_empty() {
             return None;
         }
@@ -117,9 +121,7 @@ impl Handshake {
     pub(super) fn has_secrets(&self, labels: Labels) -> bool {
         match self.need {
             Need::Nothing => true,
-            Need::Early => {
-                labels.has(Labels::EARLY) || labels.has(Labels::CLIENT_HANDSHAKE)
-            }
+            Need::Early => labels.has(Labels::EARLY) || labels.has(Labels::CLIENT_HANDSHAKE),
             Need::Master => labels.has(Labels::MASTER),
             Need::Tls13 => labels.has(Labels::ALL_OF_TLS13),
         }

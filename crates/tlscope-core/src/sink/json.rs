@@ -12,11 +12,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Sink;
-use crate::secret::push_hex;
 use crate::decode::{Head, Start};
 use crate::event::{Address, Process, SecretEvent, Socket, Timestamp};
 use crate::item::{Block, Closed, ConnectionInfo, Gap, Item, Message, MessagePart};
 use crate::secret::SecretSet;
+use crate::secret::push_hex;
 use crate::summary::{Bytes, Summary};
 use writer::Object;
 

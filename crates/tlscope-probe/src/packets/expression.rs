@@ -12,8 +12,26 @@ const SYNTAX_ERROR: &str = "syntax error";
 /// What may stand after a sound beginning. One that none of them completes has
 /// its fault in its last word.
 const COMPLETIONS: &[&str] = &[
-    "", "1", "tcp", "port 1", "127.0.0.1", "::1", "1 = 1", "= 1", "lo", "host 1", "1-2", "2:2:2:2:2:2",
-    "net 1", "0 = 0", "] = 0", "1] = 0", "255.0.0.0", "proto 1", "mask 255.0.0.0", "echo",
+    "",
+    "1",
+    "tcp",
+    "port 1",
+    "127.0.0.1",
+    "::1",
+    "1 = 1",
+    "= 1",
+    "lo",
+    "host 1",
+    "1-2",
+    "2:2:2:2:2:2",
+    "net 1",
+    "0 = 0",
+    "] = 0",
+    "1] = 0",
+    "255.0.0.0",
+    "proto 1",
+    "mask 255.0.0.0",
+    "echo",
 ];
 
 /// Why an expression was refused, and at which word of it.
@@ -39,17 +57,17 @@ impl fmt::Display for ExpressionError {
     }
 }
 
-/// Compiles for the type of most interfaces. What only a live interface can
-/// tell (`inbound`, `ifindex`) is left to it.
+/// Compiles for the type of most interfaces. What depends on the type, or needs
+/// a live interface (`inbound`, `ifindex`), is left to the interface.
 pub fn check(expression: &str) -> Result<(), ExpressionError> {
     let Err(reason) = compile(expression) else {
         return Ok(());
     };
-    if reason.contains("not supported") {
+    if reason.contains("not supported") || reason.contains("rejects all packets") {
         return Ok(());
     }
     let place = if reason == SYNTAX_ERROR {
-        first_fault(expression)
+        Some(first_fault(expression))
     } else {
         named_word(expression, &reason)
     };
@@ -67,7 +85,10 @@ fn compile(expression: &str) -> Result<(), String> {
     compiled.map_err(|error| {
         let text = message(&error);
         // Some versions say what they were doing first.
-        text.rsplit("expression: ").next().unwrap_or(&text).to_owned()
+        text.rsplit("expression: ")
+            .next()
+            .unwrap_or(&text)
+            .to_owned()
     })
 }
 
@@ -78,10 +99,12 @@ fn named_word(expression: &str, reason: &str) -> Option<std::ops::Range<usize>> 
     Some(start..start + quoted.len())
 }
 
-fn first_fault(expression: &str) -> Option<std::ops::Range<usize>> {
-    let fault = words(expression).find(|word| !can_be_completed(&expression[..word.end]));
-    // Sound to its end, and not finished.
-    Some(fault.unwrap_or(expression.len()..expression.len()))
+/// The end of an expression that is sound as far as it goes, and not finished.
+fn first_fault(expression: &str) -> std::ops::Range<usize> {
+    let end = expression.len()..expression.len();
+    words(expression)
+        .find(|word| !can_be_completed(&expression[..word.end]))
+        .unwrap_or(end)
 }
 
 fn words(expression: &str) -> impl Iterator<Item = std::ops::Range<usize>> {
@@ -110,7 +133,7 @@ mod tests {
         for sound in [
             "tcp port 443",
             "host 10.0.0.1 and (port 80 or port 443)",
-            "ip6 and tcp[13] & 2 != 0",
+            "ip and tcp[13] & 2 != 0",
             "vlan 5 and not arp",
             "inbound and tcp",
         ] {

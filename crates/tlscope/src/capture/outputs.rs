@@ -11,7 +11,7 @@ use tlscope_core::sink::{JsonOptions, JsonSink, KeylogSink, Sink, TextOptions, T
 use crate::config::{Config, Destination, Form, Plaintext};
 
 /// What holds plaintext or secrets is for its owner alone.
-const PRIVATE: u32 = 0o600;
+pub(super) const PRIVATE: u32 = 0o600;
 
 pub(crate) fn open(config: &Config) -> Result<Vec<Box<dyn Sink + Send>>> {
     let mut sinks = Vec::new();

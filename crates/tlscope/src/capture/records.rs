@@ -7,6 +7,8 @@ use tlscope_core::event::{
     Address, Close, Comm, ConnectionKey, Data, Direction, Event, Process, Secret, SecretEvent,
     SecretLabel, Socket, Timestamp,
 };
+use tlscope_core::owners::{Owner, Ownership};
+use tlscope_core::packet::Protocol;
 use tlscope_probe::abi::{self, Record};
 use tlscope_probe::events::monotonic_ns;
 
@@ -59,7 +61,33 @@ pub(crate) fn event<'a>(record: &'a Record<'a>, clock: Clock) -> Option<Event<'a
             connection: key(close.header.pid, close.connection),
             total: close.total,
         })),
+        Record::Owner(_) => None,
     }
+}
+
+/// Whose socket it is. A kernel that does not tell the protocol leaves both.
+pub(crate) fn ownership(record: &abi::OwnerRecord) -> Vec<Ownership> {
+    const IPPROTO_TCP: u32 = 6;
+    const IPPROTO_UDP: u32 = 17;
+    let protocols: &[Protocol] = match record.protocol {
+        0 => &[Protocol::Tcp, Protocol::Udp],
+        IPPROTO_TCP => &[Protocol::Tcp],
+        IPPROTO_UDP => &[Protocol::Udp],
+        _ => &[],
+    };
+    let Some((local, remote)) = addresses(&record.socket) else {
+        return Vec::new();
+    };
+    let of = |protocol: &Protocol| Ownership {
+        protocol: *protocol,
+        local,
+        remote: (remote.port() != 0).then_some(remote),
+        owner: Owner {
+            pid: record.header.pid,
+            comm: Comm(record.header.comm),
+        },
+    };
+    protocols.iter().map(of).collect()
 }
 
 pub(crate) fn key(pid: u32, connection: abi::ConnectionId) -> ConnectionKey {
@@ -89,23 +117,31 @@ fn direction(direction: u32) -> Option<Direction> {
 
 fn socket(socket: &abi::SocketAddress) -> Socket {
     const AF_UNIX: u16 = 1;
-    const AF_INET: u16 = 2;
-    const AF_INET6: u16 = 10;
-    let inet = |ip: fn(&[u8; 16]) -> IpAddr| Address::Inet {
-        local: SocketAddr::new(ip(&socket.local), socket.local_port),
-        remote: SocketAddr::new(ip(&socket.remote), socket.remote_port),
-    };
-    let address = match socket.family {
-        AF_UNIX => Address::Unix,
+    let address = match addresses(socket) {
         // Port 0: a datagram socket that is not connected names no peer.
-        AF_INET if socket.remote_port != 0 => inet(ipv4),
-        AF_INET6 if socket.remote_port != 0 => inet(|bytes| Ipv6Addr::from(*bytes).into()),
+        Some((local, remote)) if remote.port() != 0 => Address::Inet { local, remote },
+        None if socket.family == AF_UNIX => Address::Unix,
         _ => Address::Unknown,
     };
     Socket {
         fd: (socket.fd >= 0).then_some(socket.fd),
         address,
     }
+}
+
+/// Local and remote; `None` for what is not of the internet.
+fn addresses(socket: &abi::SocketAddress) -> Option<(SocketAddr, SocketAddr)> {
+    const AF_INET: u16 = 2;
+    const AF_INET6: u16 = 10;
+    let ip: fn(&[u8; 16]) -> IpAddr = match socket.family {
+        AF_INET => ipv4,
+        AF_INET6 => |bytes| Ipv6Addr::from(*bytes).into(),
+        _ => return None,
+    };
+    Some((
+        SocketAddr::new(ip(&socket.local), socket.local_port),
+        SocketAddr::new(ip(&socket.remote), socket.remote_port),
+    ))
 }
 
 fn ipv4(bytes: &[u8; 16]) -> IpAddr {

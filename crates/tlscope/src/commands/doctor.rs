@@ -102,6 +102,7 @@ fn objects(out: &mut impl Write) -> io::Result<bool> {
             needs: Needs {
                 data: true,
                 secrets: true,
+                owners: true,
             },
             pid: None,
             uid: None,

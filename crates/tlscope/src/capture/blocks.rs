@@ -1,0 +1,118 @@
+//! Where the blocks of a pcapng go: files in turn, or a pipe.
+//!
+//! A file holds whole blocks at every moment, also when the disk is full. A
+//! pipe whose reader is slow costs packets, counted, and never the capture.
+
+mod file;
+mod names;
+mod pipe;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tlscope_core::event::Timestamp;
+use tlscope_core::recording::{BlockKind, BlockOutput};
+
+use super::outputs::PRIVATE;
+use crate::config::{Destination, Rotation};
+use file::FileOutput;
+use pipe::PipeOutput;
+
+#[derive(Debug)]
+pub(super) enum Blocks {
+    File(FileOutput),
+    Pipe(PipeOutput),
+}
+
+impl Blocks {
+    pub(super) fn open(to: &Destination, rotation: Rotation, now: Timestamp) -> Result<Self> {
+        match to {
+            Destination::Stdout => {
+                let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+                Self::of(file).context("stdout")
+            }
+            // Opening a named pipe waits for its reader.
+            Destination::File(path) if is_pipe(path) => {
+                let file = OpenOptions::new().write(true).open(path);
+                Self::of(file.with_context(|| path.display().to_string())?)
+                    .with_context(|| path.display().to_string())
+            }
+            Destination::File(path) => FileOutput::create(path, rotation, now)
+                .map(Self::File)
+                .with_context(|| format!("{} cannot be written", path.display())),
+        }
+    }
+
+    fn of(file: File) -> io::Result<Self> {
+        Ok(if file.metadata()?.is_file() {
+            Self::File(FileOutput::single(file))
+        } else {
+            Self::Pipe(PipeOutput::start(file)?)
+        })
+    }
+
+    /// No further file is to begin.
+    pub(super) fn is_complete(&self) -> bool {
+        match self {
+            Self::File(file) => file.is_complete(),
+            Self::Pipe(_) => false,
+        }
+    }
+
+    /// Gives up on a reader that takes nothing; bytes that it did not take.
+    pub(super) fn close(self) -> io::Result<u64> {
+        match self {
+            Self::File(_) => Ok(0),
+            Self::Pipe(pipe) => pipe.close(),
+        }
+    }
+}
+
+impl BlockOutput for Blocks {
+    fn is_full(&self, now: Timestamp) -> bool {
+        match self {
+            Self::File(file) => file.is_full(now),
+            Self::Pipe(_) => false,
+        }
+    }
+
+    fn next_file(&mut self, now: Timestamp) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.next(now),
+            Self::Pipe(_) => Ok(()),
+        }
+    }
+
+    fn write(&mut self, block: [&[u8]; 3], kind: BlockKind) -> io::Result<bool> {
+        match self {
+            Self::File(file) => file.write(block).map(|()| true),
+            Self::Pipe(pipe) => pipe.write(block, kind),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Pipe(pipe) => pipe.flush(),
+        }
+    }
+}
+
+fn is_pipe(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|metadata| metadata.file_type().is_fifo())
+}
+
+/// It holds secrets: for its owner alone, whatever an older file allowed.
+fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(PRIVATE)
+        .open(path)
+}

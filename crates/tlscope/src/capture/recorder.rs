@@ -1,0 +1,283 @@
+//! Pcap mode: packets from the ring, secrets and owners from the probes, one
+//! pcapng out of all of them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tlscope_core::event::{SecretEvent, Timestamp};
+use tlscope_core::hold::{Frame, HoldOptions, Moment};
+use tlscope_core::owners::Ownership;
+use tlscope_core::packet::LinkType;
+use tlscope_core::recording::{KernelCounts, Recording, RecordingCounts, RecordingOptions};
+use tlscope_core::sink::pcapng::{Interface, Section};
+use tlscope_probe::packets::{
+    ANY, BLOCK_TIMEOUT_MS, PacketCounts, PacketError, PacketOptions, PacketSource, interface_name,
+};
+
+use super::blocks::Blocks;
+use super::records::Clock;
+use crate::config::{Config, PacketConfig};
+use crate::{Exit, Failure};
+
+/// Packets taken before the secrets have their turn again.
+const TURN: usize = 4096;
+/// A packet of the last moment is in a block that the kernel hands over after
+/// the time-out of a block; twice that, for a busy machine.
+const LAST_BLOCK: Duration = Duration::from_millis(2 * BLOCK_TIMEOUT_MS as u64);
+
+#[derive(Debug)]
+pub(super) struct Recorder {
+    /// `None` once the interface has gone.
+    source: Option<PacketSource>,
+    recording: Recording<Blocks>,
+    began: Instant,
+    interfaces: Interfaces,
+    counts: PacketCounts,
+}
+
+/// Numbers of interfaces in the file. Of `any`, each is added when its first
+/// packet comes.
+#[derive(Debug)]
+struct Interfaces {
+    description: Interface,
+    first: u32,
+    /// By the kernel's index.
+    of_any: Option<HashMap<u32, u32>>,
+}
+
+/// The numbers of a whole capture.
+#[derive(Debug)]
+pub(super) struct RecorderSummary {
+    packets: PacketCounts,
+    recording: RecordingCounts,
+    /// Bytes that the reader of a pipe did not take.
+    not_taken: u64,
+}
+
+impl Recorder {
+    pub(super) fn open(config: &Config, packets: &PacketConfig) -> Result<Self, Failure> {
+        let source = PacketSource::open(&PacketOptions {
+            interface: packets.interface.clone(),
+            snapshot_length: packets.snapshot_length,
+            buffer_bytes: config.shard_bytes,
+            filter: packets.filter.clone(),
+        })
+        .map_err(|error| match error {
+            PacketError::Filter(_) => Exit::Usage.because(error),
+            PacketError::Privilege(_) => Exit::Unable.because(error),
+            PacketError::Interface { .. } => Exit::Failure.because(error),
+        })?;
+        let now = wall_now();
+        let blocks = Blocks::open(&packets.to, packets.rotation, now)?;
+        let options = RecordingOptions {
+            hold: HoldOptions {
+                cap: packets.hold,
+                owned_only: config.pid.is_some() || config.uid.is_some(),
+                ..HoldOptions::default()
+            },
+            count: packets.count,
+        };
+        let mut recording =
+            Recording::new(blocks, section(), options, now).context("pcapng output")?;
+        let description = Interface {
+            name: packets.interface.clone(),
+            link_type: LinkType(source.link_type()),
+            snapshot_length: packets.snapshot_length,
+            filter: packets.filter.clone(),
+        };
+        let first = recording
+            .add_interface(description.clone(), now)
+            .context("pcapng output")?;
+        Ok(Self {
+            recording,
+            began: Instant::now(),
+            interfaces: Interfaces {
+                description,
+                first,
+                of_any: (packets.interface == ANY).then(HashMap::new),
+            },
+            source: Some(source),
+            counts: PacketCounts::default(),
+        })
+    }
+
+    /// Waits for packets; gives the patience that is left for other things.
+    pub(super) fn wait(&self, patience: Duration) -> Duration {
+        match &self.source {
+            Some(source) => {
+                source.wait(patience);
+                Duration::ZERO
+            }
+            None => patience,
+        }
+    }
+
+    pub(super) fn secret(&mut self, event: &SecretEvent) -> io::Result<()> {
+        self.recording.secret(event)
+    }
+
+    pub(super) fn owner(&mut self, ownership: &Ownership) -> io::Result<()> {
+        self.recording.owner(ownership)
+    }
+
+    /// Takes packets that have come.
+    pub(super) fn read(&mut self) -> io::Result<()> {
+        let now = Moment(self.began.elapsed());
+        let (recording, interfaces) = (&mut self.recording, &mut self.interfaces);
+        let Some(source) = &mut self.source else {
+            return Ok(());
+        };
+        let read = source.read(TURN, |packet| {
+            let frame = Frame {
+                interface: interfaces.of_packet(packet.bytes, recording)?,
+                time: Timestamp(packet.time_ns),
+                original_length: packet.original_length,
+                bytes: packet.bytes,
+            };
+            recording.packet(frame, now)
+        });
+        match read {
+            Ok(result) => result,
+            Err(gone) => {
+                eprintln!("tlscope: {gone}; its capture ends here");
+                self.count();
+                self.source = None;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self) -> io::Result<()> {
+        self.count();
+        self.recording.tick(Moment(self.began.elapsed()))
+    }
+
+    /// Nothing more is to be captured.
+    pub(super) fn is_complete(&self) -> bool {
+        self.source.is_none()
+            || self.recording.is_complete()
+            || self.recording.output().is_complete()
+    }
+
+    pub(super) fn interface_is_gone(&self) -> bool {
+        self.source.is_none()
+    }
+
+    /// Takes what was on its way when the capture was told to end.
+    pub(super) fn read_last(&mut self) -> io::Result<()> {
+        let end = Instant::now() + LAST_BLOCK;
+        while Instant::now() < end && !self.is_complete() {
+            self.wait(LAST_BLOCK);
+            self.read()?;
+        }
+        self.count();
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> (io::Result<()>, RecorderSummary) {
+        self.count();
+        let (ended, blocks, recording) = self.recording.finish(wall_now());
+        let closed = blocks.close();
+        let summary = RecorderSummary {
+            packets: self.counts,
+            recording,
+            not_taken: *closed.as_ref().unwrap_or(&0),
+        };
+        (ended.and(closed.map(drop)), summary)
+    }
+
+    fn count(&mut self) {
+        if let Some(source) = &mut self.source {
+            self.counts = source.counts();
+            let counts = KernelCounts {
+                received: self.counts.received,
+                dropped_by_interface: self.counts.dropped_by_interface,
+                dropped_by_kernel: self.counts.dropped_by_kernel,
+            };
+            self.recording.kernel_counts(self.interfaces.first, counts);
+        }
+    }
+}
+
+impl Interfaces {
+    fn of_packet(&mut self, frame: &[u8], recording: &mut Recording<Blocks>) -> io::Result<u32> {
+        let Some(known) = &mut self.of_any else {
+            return Ok(self.first);
+        };
+        // LINUX_SLL2: the kernel's index of the interface follows 4 other bytes.
+        let Some(index) = frame.get(4..).and_then(|rest| rest.first_chunk()) else {
+            return Ok(self.first);
+        };
+        let index = u32::from_be_bytes(*index);
+        if let Some(number) = known.get(&index) {
+            return Ok(*number);
+        }
+        let name = interface_name(index).unwrap_or_else(|| format!("if{index}"));
+        let description = Interface {
+            name,
+            ..self.description.clone()
+        };
+        let number = recording.add_interface(description, wall_now())?;
+        known.insert(index, number);
+        Ok(number)
+    }
+}
+
+impl RecorderSummary {
+    /// Every number that says what was kept, and those of loss that are not 0.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let (packets, recording) = (self.packets, self.recording);
+        let hold = recording.hold;
+        let always = [
+            ("packets received by the filter", packets.received),
+            ("packets written", recording.written),
+            ("packets dropped by the kernel", packets.dropped_by_kernel),
+            ("secrets written", recording.secrets),
+            ("packets that waited for secrets or owner", hold.served),
+            (
+                "packets that waited in vain for secrets",
+                hold.without_secrets,
+            ),
+        ];
+        let if_any = [
+            (
+                "packets dropped by the interface",
+                packets.dropped_by_interface,
+            ),
+            ("packets of other processes dropped", hold.unwanted),
+            ("packets released early: too many waited", hold.for_memory),
+            ("packets dropped: the output is too slow", recording.dropped),
+            ("bytes that the reader did not take", self.not_taken),
+            ("duplicate secrets dropped", recording.duplicate_secrets),
+        ];
+        always
+            .into_iter()
+            .chain(if_any.into_iter().filter(|row| row.1 != 0))
+    }
+}
+
+fn wall_now() -> Timestamp {
+    Clock::now().wall(tlscope_probe::events::monotonic_ns())
+}
+
+/// Who wrote the file and on what machine, as the Section Header Block has it.
+fn section() -> Section {
+    let kernel = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
+        text.trim().to_owned()
+    };
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = processors
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    Section {
+        application: concat!("tlscope ", env!("CARGO_PKG_VERSION")).to_owned(),
+        os: format!("{} {}", kernel("ostype"), kernel("osrelease")),
+        hardware: model
+            .map_or(std::env::consts::ARCH, |(_, name)| name)
+            .to_owned(),
+    }
+}
