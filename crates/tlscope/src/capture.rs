@@ -438,7 +438,12 @@ fn sink_failure(config: &Config, error: SinkError) -> Failure {
     } else {
         ""
     };
-    let place = match (error.sink, &config.plaintext, &config.packets, &config.keylog) {
+    let place = match (
+        error.sink,
+        &config.plaintext,
+        &config.packets,
+        &config.keylog,
+    ) {
         ("keylog", .., Some(to)) => format!("{to:?}"),
         ("pcapng", _, Some(packets), _) => format!("{:?}", packets.to),
         (_, Some(plaintext), ..) => format!("{:?}", plaintext.to),
