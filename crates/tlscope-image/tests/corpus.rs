@@ -1,0 +1,98 @@
+//! The seeds of the fuzz target `image_analyze`, and damaged copies of them: an answer or an error
+//! for each, never a panic, and soon.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tlscope_image::{analyze, might_hold};
+
+/// What one image may take, in a debug build on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+fn seeds() -> Vec<(String, Vec<u8>)> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/image_analyze");
+    let entries = fs::read_dir(&corpus).expect("the corpus is part of the crate");
+    let read = |entry: fs::DirEntry| {
+        let bytes = fs::read(entry.path()).expect("readable");
+        (entry.file_name().to_string_lossy().into_owned(), bytes)
+    };
+    entries
+        .map(|entry| read(entry.expect("readable")))
+        .collect()
+}
+
+fn answers_soon(name: &str, image: &[u8]) {
+    let start = Instant::now();
+    let _ = analyze(image);
+    let _ = might_hold(image);
+    assert!(start.elapsed() < SOON, "{name}: {:?}", start.elapsed());
+}
+
+#[test]
+fn every_seed_is_answered() {
+    let seeds = seeds();
+    assert!(!seeds.is_empty());
+    for (name, image) in seeds {
+        answers_soon(&name, &image);
+    }
+}
+
+#[test]
+fn every_length_of_a_seed_is_answered() {
+    for (name, image) in seeds() {
+        for length in 0..image.len() {
+            answers_soon(&name, &image[..length]);
+        }
+    }
+}
+
+/// Flips bytes, copies stretches over others and writes the extreme numbers of every width: what a
+/// fuzzer does first.
+#[test]
+fn damaged_seeds_are_answered() {
+    const ROUNDS: u32 = 3000;
+    let mut random = XorShift(0x2545_f491);
+    for (name, seed) in seeds() {
+        for _ in 0..ROUNDS {
+            let mut image = seed.clone();
+            for _ in 0..=random.below(8) {
+                damage(&mut image, &mut random);
+            }
+            answers_soon(&name, &image);
+        }
+    }
+}
+
+fn damage(image: &mut [u8], random: &mut XorShift) {
+    let place = random.below(image.len() - 16);
+    match random.below(4) {
+        0 => image[place] ^= 1 << random.below(8),
+        1 => image[place] = random.next() as u8,
+        2 => {
+            let width = 1 << random.below(4);
+            let extreme = [0, u64::MAX, i64::MAX as u64, 1 << 31, 0x1_1000][random.below(5)];
+            image[place..place + width].copy_from_slice(&extreme.to_le_bytes()[..width]);
+        }
+        _ => {
+            let length = random.below(16);
+            let from = random.below(image.len() - length);
+            image.copy_within(from..from + length, place);
+        }
+    }
+}
+
+struct XorShift(u32);
+
+impl XorShift {
+    fn next(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        self.0
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.next() as usize % bound
+    }
+}
