@@ -4,4 +4,4 @@
 #[path = "../../crates/tlscope-core/tests/corpus/drive.rs"]
 mod drive;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| drive::http1(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| drop(drive::http1(input)));

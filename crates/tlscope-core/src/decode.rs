@@ -198,8 +198,6 @@ enum Protocol {
     Http1(Http1),
     Http2(Box<Http2>),
     WebSocket(Box<WebSocket>),
-    /// Nothing that is decoded, for good.
-    Opaque,
 }
 
 impl Default for Protocol {
@@ -217,7 +215,6 @@ impl Conversation {
             Protocol::Http1(http1) => http1.step(input, output),
             Protocol::Http2(http2) => http2.step(input, output),
             Protocol::WebSocket(websocket) => websocket.step(input, output),
-            Protocol::Opaque => Step::plain(input.bytes.len()),
         };
         debug_assert!((1..=input.bytes.len()).contains(&step.consumed));
         if let Protocol::Http1(http1) = &mut self.protocol
@@ -254,7 +251,8 @@ impl Conversation {
             Switch::WebSocket(heads) => {
                 Protocol::WebSocket(Box::new(WebSocket::new(client, heads)))
             }
-            Switch::Unknown => Protocol::Opaque,
+            // It may be HTTP again: that of the server behind a proxy.
+            Switch::Unknown => Protocol::default(),
         };
     }
 
@@ -265,7 +263,6 @@ impl Conversation {
             Protocol::Http1(http1) => http1.lose(lost, output),
             Protocol::Http2(http2) => http2.lose(lost, output),
             Protocol::WebSocket(websocket) => websocket.lose(lost, output),
-            Protocol::Opaque => {}
         }
     }
 
@@ -275,7 +272,7 @@ impl Conversation {
         match &mut self.protocol {
             Protocol::Http1(http1) => http1.end(direction, time, output),
             Protocol::Http2(http2) => http2.end(direction, time, output),
-            Protocol::WebSocket(_) | Protocol::Opaque => {}
+            Protocol::WebSocket(_) => {}
         }
     }
 }

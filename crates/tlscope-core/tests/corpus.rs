@@ -4,25 +4,58 @@ mod corpus {
     pub(crate) mod drive;
 }
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use corpus::drive::TARGETS;
 
+/// What each seed shows is in `tests/golden`; set `BLESS` to write it anew.
 #[test]
-fn every_seed_holds_the_invariants() {
+fn every_seed_shows_what_it_showed() {
     for (name, target) in TARGETS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/corpus")
-            .join(name);
-        let mut seeds = 0;
-        for entry in std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{folder:?}: {e}")) {
-            let seed = std::fs::read(entry.unwrap().path()).unwrap();
-            target(&seed);
-            damaged(&seed).for_each(|input| target(&input));
-            seeds += 1;
+        for (seed, input) in seeds(name) {
+            let golden = root().join("golden").join(format!("{name}-{seed}.txt"));
+            let shown = target(&input);
+            if std::env::var_os("BLESS").is_some() {
+                std::fs::write(&golden, &shown).unwrap();
+            }
+            let expected =
+                std::fs::read(&golden).unwrap_or_else(|e| panic!("{}: {e}", golden.display()));
+            let shown = String::from_utf8(shown).unwrap();
+            assert_eq!(shown, String::from_utf8(expected).unwrap(), "{name}/{seed}");
         }
-        assert!(seeds > 0, "{folder:?} has no seed");
     }
+}
+
+#[test]
+fn every_damaged_seed_holds_the_invariants() {
+    for (name, target) in TARGETS {
+        for (_, seed) in seeds(name) {
+            damaged(&seed).for_each(|input| drop(target(&input)));
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+/// Name and bytes of each seed of a target.
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = root().join("corpus").join(target);
+    let entries =
+        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut seeds: Vec<_> = entries
+        .map(|entry| {
+            let entry = entry.unwrap();
+            (
+                entry.file_name().into_string().unwrap(),
+                std::fs::read(entry.path()).unwrap(),
+            )
+        })
+        .collect();
+    assert!(!seeds.is_empty(), "{} has no seed", folder.display());
+    seeds.sort();
+    seeds
 }
 
 /// Prefixes of the seed, and the seed with single bytes changed.

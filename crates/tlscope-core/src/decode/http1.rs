@@ -11,7 +11,7 @@ mod start;
 use std::sync::Arc;
 
 use super::exchange::Message;
-use super::{Decode, Input, Lost, MessageKind, NotePart, Output, Show, Step};
+use super::{Decode, Input, Lost, MessageKind, NotePart, Output, Show, Step, ViewPart};
 use crate::event::{Direction, Timestamp};
 use body::{Body, BodyPart, Progress};
 pub(super) use exchanges::Switch;
@@ -107,7 +107,7 @@ impl Decode for Half {
     type Shared = Exchanges;
 
     fn step(&mut self, input: Input<'_>, exchanges: &mut Exchanges, output: &mut Output) -> Step {
-        if self.resynchronizes(&input) {
+        if self.resynchronizes(&input, exchanges) {
             self.begin();
         }
         let number = self.number;
@@ -165,13 +165,22 @@ impl Decode for Half {
 impl Half {
     /// Where it is not known what comes, a start line at the beginning of a
     /// call is taken for one: a body that imitates it is rarer than a loss.
-    fn resynchronizes(&self, input: &Input<'_>) -> bool {
+    /// Part of one will do where the connection is known to speak HTTP.
+    fn resynchronizes(&self, input: &Input<'_>, exchanges: &Exchanges) -> bool {
         let guessing = match &self.state {
             State::Opaque => true,
             State::Body(in_body) => in_body.guessed,
             State::Start | State::Head(_) => false,
         };
-        guessing && input.call_begins && matches!(start::line(input.bytes), LineKind::Http(_))
+        guessing
+            && input.call_begins
+            && match start::line(input.bytes) {
+                LineKind::Http(_) => true,
+                LineKind::Incomplete => {
+                    matches!(self.state, State::Opaque) && !exchanges.is_unused()
+                }
+                LineKind::Other => false,
+            }
     }
 
     fn begin(&mut self) {
@@ -313,10 +322,11 @@ impl Half {
             }
             BodyPart::Framing => step.show = Show::View,
             BodyPart::Trailers => {
-                self.held.extend_from_slice(&bytes[..consumed]);
-                // The blank line.
-                if ends {
-                    step.show = Show::View;
+                let line = &bytes[..consumed];
+                self.held.extend_from_slice(line);
+                step.show = Show::View;
+                if !ends {
+                    context.output.view.push(ViewPart::Words, line);
                 }
             }
             BodyPart::Broken => {

@@ -151,6 +151,9 @@ impl Decode for Half {
         if self.preface > 0 {
             let consumed = self.preface.min(input.bytes.len());
             self.preface -= consumed;
+            if self.preface == 0 {
+                output.view.words(format_args!("connection preface\n"));
+            }
             return Step {
                 begins: true,
                 ..self.framing(shared, 0, consumed)
@@ -475,11 +478,15 @@ impl Half {
         } else {
             ""
         };
-        view.words(format_args!(
-            "{}, stream {}{ends}\n",
-            header.name(),
-            header.stream
-        ));
+        let (name, stream) = (header.name(), header.stream);
+        match promised {
+            Some(promised) => {
+                view.words(format_args!(
+                    "{name}, stream {stream}, promises stream {promised}\n"
+                ));
+            }
+            None => view.words(format_args!("{name}, stream {stream}{ends}\n")),
+        }
         let mut fields = Fields::new();
         let decoded = self.hpack.decode(fragments, |name, value| {
             view.push(super::ViewPart::Words, name);

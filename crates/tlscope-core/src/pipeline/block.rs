@@ -70,9 +70,13 @@ impl Assembler {
         let complete = part.step.ends || part.step.urgent;
         if pending
             .as_ref()
-            .is_some_and(|block| !self.continues(block, part))
+            .is_some_and(|block| !block.goes_on_with(part))
         {
             self.flush(pending, connection, outlet)?;
+        }
+        let waiting = pending.as_ref().map_or(0, |block| block.payload.len());
+        if waiting > 0 && waiting + part.bytes.len() > self.max_block {
+            self.cut(pending, connection, outlet)?;
         }
         match pending {
             None if complete || part.bytes.len() >= self.max_block => {
@@ -130,19 +134,6 @@ impl Assembler {
         shown
     }
 
-    fn continues(&self, block: &Pending, part: &Part<'_>) -> bool {
-        let same_message = match (block.kind, part.step.kind) {
-            (None, _) => true,
-            (Some(kind), Some(next)) => kind == next && block.message == part.step.message,
-            (Some(_), None) => false,
-        };
-        same_message
-            && block.direction == part.data.direction
-            && block.process.tid == part.data.process.tid
-            && block.payload.len() + part.bytes.len() <= self.max_block
-            && block.offset.saturating_add(block.payload.len() as u64) == part.offset
-    }
-
     fn begin(&mut self, part: &Part<'_>) -> Pending {
         Pending {
             time: part.data.time,
@@ -177,6 +168,18 @@ impl Pending {
         self.payload
             .len()
             .max(self.view.as_ref().map_or(0, View::len))
+    }
+
+    fn goes_on_with(&self, part: &Part<'_>) -> bool {
+        let same_message = match (self.kind, part.step.kind) {
+            (None, _) => true,
+            (Some(kind), Some(next)) => kind == next && self.message == part.step.message,
+            (Some(_), None) => false,
+        };
+        same_message
+            && self.direction == part.data.direction
+            && self.process.tid == part.data.process.tid
+            && self.offset.saturating_add(self.payload.len() as u64) == part.offset
     }
 
     /// What a later part of the block may tell of the whole.

@@ -16,7 +16,8 @@ use tlscope_core::summary::{CaptureCounters, Summary};
 
 use Direction::{Received, Sent};
 
-pub(crate) type Target = fn(&[u8]);
+/// Gives back what the text sink wrote.
+pub(crate) type Target = fn(&[u8]) -> Vec<u8>;
 
 /// Every target by name: the fuzz target's, and the corpus folder's.
 #[allow(dead_code)] // each fuzz target uses one function only
@@ -30,21 +31,21 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
 ];
 
 /// Requests and responses: the first byte says how they are cut.
-pub(crate) fn http1(input: &[u8]) {
+pub(crate) fn http1(input: &[u8]) -> Vec<u8> {
     let Some((&size, input)) = input.split_first() else {
-        return;
+        return Vec::new();
     };
     let (requests, responses) = halves(input);
     let mut run = Run::new();
     run.call(Sent, requests, usize::from(size) + 1);
     run.call(Received, responses, usize::from(size) + 1);
-    run.finish();
+    run.finish()
 }
 
 /// Frames behind the preface of the client and the SETTINGS of the server.
-pub(crate) fn http2(input: &[u8]) {
+pub(crate) fn http2(input: &[u8]) -> Vec<u8> {
     let Some((&size, input)) = input.split_first() else {
-        return;
+        return Vec::new();
     };
     let (client, server) = halves(input);
     let mut run = Run::new();
@@ -52,13 +53,13 @@ pub(crate) fn http2(input: &[u8]) {
     run.call(Received, b"\0\0\0\x04\0\0\0\0\0", usize::MAX);
     run.call(Sent, client, usize::from(size) + 1);
     run.call(Received, server, usize::from(size) + 1);
-    run.finish();
+    run.finish()
 }
 
 /// Frames behind an upgrade that agreed on compression.
-pub(crate) fn websocket(input: &[u8]) {
+pub(crate) fn websocket(input: &[u8]) -> Vec<u8> {
     let Some((&size, input)) = input.split_first() else {
-        return;
+        return Vec::new();
     };
     let (client, server) = halves(input);
     let mut run = Run::new();
@@ -72,25 +73,25 @@ pub(crate) fn websocket(input: &[u8]) {
     run.call(Received, response, usize::MAX);
     run.call(Sent, client, usize::from(size) + 1);
     run.call(Received, server, usize::from(size) + 1);
-    run.finish();
+    run.finish()
 }
 
 /// A coded body: the first byte chooses the coding.
-pub(crate) fn content(input: &[u8]) {
+pub(crate) fn content(input: &[u8]) -> Vec<u8> {
     let Some((&choice, input)) = input.split_first() else {
-        return;
+        return Vec::new();
     };
     let coding = ["gzip", "deflate", "br", "zstd"][usize::from(choice) % 4];
     let mut run = Run::new();
     let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\n\r\n");
     run.call(Received, head.as_bytes(), usize::MAX);
     run.call(Received, input, usize::from(choice) + 1);
-    run.finish();
+    run.finish()
 }
 
 /// A script of calls, losses, repetitions, ticks and ends: two bytes say what
 /// and how long, and calls take their bytes from what follows.
-pub(crate) fn pipeline(mut input: &[u8]) {
+pub(crate) fn pipeline(mut input: &[u8]) -> Vec<u8> {
     let mut run = Run::new();
     while let [what, length, rest @ ..] = input {
         let direction = if what & 1 == 0 { Sent } else { Received };
@@ -99,7 +100,7 @@ pub(crate) fn pipeline(mut input: &[u8]) {
         match what >> 1 & 7 {
             0..=3 => {
                 let (bytes, rest) = input.split_at(length.min(input.len()));
-                run.call(direction, bytes, usize::from(what >> 4) * 16 + 1);
+                run.call(direction, bytes, usize::from(!what >> 4) * 16 + 1);
                 input = rest;
             }
             4 => run.lose(direction, length as u64 * 100),
@@ -112,14 +113,15 @@ pub(crate) fn pipeline(mut input: &[u8]) {
             _ => run.close(length as u64),
         }
     }
-    run.finish();
+    run.finish()
 }
 
 /// An existing key log.
-pub(crate) fn keylog(input: &[u8]) {
+pub(crate) fn keylog(input: &[u8]) -> Vec<u8> {
     KeylogSink::new(io::sink())
         .with_existing(input)
         .expect("reading a slice does not fail");
+    Vec::new()
 }
 
 fn halves(input: &[u8]) -> (&[u8], &[u8]) {
@@ -244,7 +246,7 @@ impl Run {
             .expect("memory takes all");
     }
 
-    fn finish(self) {
+    fn finish(self) -> Vec<u8> {
         let summary = self
             .pipeline
             .finish(&CaptureCounters::default())
@@ -260,10 +262,12 @@ impl Run {
             let shown = &self.shown.lock().expect("no panic before")[direction as usize];
             assert!(shown == sent, "blocks are the bytes that came, in order");
         }
-        assert_safe(&self.text.take());
+        let text = self.text.take();
+        assert_safe(&text);
         let json = self.json.take();
         assert_safe(&json);
         assert!(json.ends_with(b"}\n") && json.starts_with(b"{\"v\":1,"));
+        text
     }
 }
 

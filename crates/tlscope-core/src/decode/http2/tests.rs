@@ -123,7 +123,7 @@ fn opening() -> Vec<u8> {
 fn an_exchange() {
     let mut t = Transcript::default();
     t.call(Sent, &[opening(), frame(1, 0x5, 1, REQUEST)].concat()).shows(&format!(
-        "SETTINGS: MAX_CONCURRENT_STREAMS=100, 0x55=1\nHEADERS, stream 1, end of stream\n{REQUEST_SHOWN}"
+        "connection preface\nSETTINGS: MAX_CONCURRENT_STREAMS=100, 0x55=1\nHEADERS, stream 1, end of stream\n{REQUEST_SHOWN}"
     ));
     let answer = [
         settings(),
