@@ -55,10 +55,10 @@ e2e:
 		$(CARGO) test --profile checked --locked -p tlscope-tests --no-fail-fast
 
 bench:
-	@test -x scripts/bench.sh || { echo 'there is no scripts/bench.sh yet'; exit 1; }
 	@scripts/packages.sh $(TEST_PACKAGES) wrk
-	$(CARGO) build --release --locked -p tlscope
-	@scripts/bench.sh $(TARGET)/release/tlscope
+	$(CARGO) build --release --locked -p tlscope -p tlscope-tests
+	$(CARGO) build --release --locked -p tlscope-probe --example empty_pair
+	TLSCOPE_BIN="$(abspath $(TARGET))/release/tlscope" $(TARGET)/release/bench
 
 format:
 	$(CARGO) fmt --all

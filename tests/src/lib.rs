@@ -8,6 +8,7 @@
 pub mod capture;
 pub mod certificates;
 pub mod digest;
+pub mod fixtures;
 pub mod keylog;
 pub mod openssl;
 pub mod peer;

@@ -11,10 +11,10 @@ use serde::Deserialize;
 use crate::certificates::certificates;
 use crate::digest::Digest;
 use crate::keylog::KeyLog;
-use crate::program::{Finished, Program, must, tool};
+use crate::program::{Finished, Program};
 use crate::records::Records;
-use crate::scene::{Scene, artifacts, fixture};
-use crate::{SYSTEM_LIBSSL, wait};
+use crate::scene::Scene;
+use crate::{SYSTEM_LIBSSL, fixtures, wait};
 
 /// The command line of a peer.
 #[derive(Debug, Clone)]
@@ -278,30 +278,9 @@ impl Talk {
     }
 }
 
-/// The compiled fixture; compiled anew when its source changed.
 fn compiled() -> &'static Path {
     static COMPILED: OnceLock<PathBuf> = OnceLock::new();
-    COMPILED.get_or_init(|| {
-        let program = artifacts().join("peer");
-        let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-        let sources = [fixture("peer.c"), fixture("sha256.h")];
-        let newest = sources.iter().filter_map(|s| time(s)).max();
-        if time(&program) < newest {
-            let fresh = artifacts().join(format!("peer-{}", std::process::id()));
-            let mut gcc = tool("gcc", "gcc libc6-dev");
-            gcc.args([
-                "-O2",
-                "-Wall",
-                "-Wextra",
-                "-Werror",
-                "-Wno-sign-compare",
-                "-o",
-            ]);
-            must(gcc.arg(&fresh).arg(&sources[0]).args(["-ldl", "-lpthread"]));
-            fs::rename(&fresh, &program).expect("put the fixture in place");
-        }
-        program
-    })
+    COMPILED.get_or_init(|| fixtures::compile("peer", &["sha256.h"], &["-ldl", "-lpthread"]))
 }
 
 fn lines(text: &[u8]) -> usize {
