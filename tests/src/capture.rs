@@ -121,6 +121,8 @@ impl Tlscope {
     pub fn start_to(mut self, scene: &Scene, stdout: PathBuf, out: Stdio) -> Capture {
         let ready = scene.fresh("ready");
         self.command.arg("--ready-file").arg(&ready);
+        // Shown when the test fails.
+        println!("{:?}", self.command);
         let mut program = Program::start_to(scene, "tlscope", self.command, stdout, out);
         program.until("tlscope to be ready", |_| ready.exists().then_some(()));
         Capture { program }

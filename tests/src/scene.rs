@@ -1,5 +1,7 @@
 //! One test's place and turn.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -17,6 +19,8 @@ static TURN: Mutex<()> = Mutex::new(());
 #[derive(Debug)]
 pub struct Scene {
     directory: PathBuf,
+    /// How often each name was asked for.
+    given: RefCell<BTreeMap<String, u32>>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -28,6 +32,7 @@ impl Scene {
         fs::create_dir_all(&directory).expect("scene directory");
         Self {
             directory,
+            given: RefCell::default(),
             _turn: turn,
         }
     }
@@ -40,19 +45,16 @@ impl Scene {
         &self.directory
     }
 
-    /// A path of this name, or with a number added if there is such a file.
+    /// A path that nobody else in the scene was given: the name, with a number after the first.
     pub fn fresh(&self, name: &str) -> PathBuf {
-        let numbered = |n| {
-            if n == 0 {
-                self.path(name)
-            } else {
-                self.path(&format!("{name}.{n}"))
-            }
-        };
-        (0..1000)
-            .map(numbered)
-            .find(|path| !path.exists())
-            .expect("a free name")
+        let mut given = self.given.borrow_mut();
+        let times = given.entry(name.to_owned()).or_insert(0);
+        *times += 1;
+        if *times == 1 {
+            self.path(name)
+        } else {
+            self.path(&format!("{name}.{times}"))
+        }
     }
 
     pub fn write(&self, name: &str, content: &[u8]) -> PathBuf {

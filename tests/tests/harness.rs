@@ -139,10 +139,14 @@ fn redis_stores_a_value() {
 #[test]
 fn s_client_and_s_server_talk() {
     let scene = Scene::new("harness-s_client");
-    let mut server = SServer::start(&scene, &certificates().rsa, &["-quiet"]);
+    let mut server = SServer::start(
+        &scene,
+        &certificates().rsa,
+        &["-quiet", "-num_tickets", "0"],
+    );
     let content = digest::noise(100_000, 5);
     let input = scene.write("input", &content);
-    let arguments = ["-quiet", "-no_ign_eof", "-verify_quiet"];
+    let arguments = ["-quiet", "-no_ign_eof", "-nocommands", "-verify_quiet"];
     let client = SClient::start(&scene, server.port, Some(&input), &arguments);
     client.finish();
     let got = server.program.until("all bytes", |p| {
