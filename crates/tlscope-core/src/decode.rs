@@ -220,7 +220,7 @@ impl Conversation {
         if let Protocol::Http1(http1) = &mut self.protocol
             && let Some(switch) = http1.switched()
         {
-            self.switch(switch, input.direction.opposite());
+            self.switch(switch, input.direction.opposite(), input.time);
         }
         step
     }
@@ -245,9 +245,11 @@ impl Conversation {
         }
     }
 
-    fn switch(&mut self, switch: Switch, client: Direction) {
+    fn switch(&mut self, switch: Switch, client: Direction, time: Timestamp) {
         self.protocol = match switch {
-            Switch::Http2 => Protocol::Http2(Box::new(Http2::new(client))),
+            Switch::Http2(heads) => {
+                Protocol::Http2(Box::new(Http2::upgraded(client, heads.request, time)))
+            }
             Switch::WebSocket(heads) => {
                 Protocol::WebSocket(Box::new(WebSocket::new(client, heads)))
             }

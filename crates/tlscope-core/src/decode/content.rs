@@ -68,17 +68,23 @@ impl fmt::Display for ContentError {
 impl Content {
     /// By the head's Content-Encoding. Several codings at once are not undone.
     pub(super) fn of(head: &Head) -> Self {
-        let mut codings = head
-            .list("content-encoding")
-            .map(<[u8]>::to_ascii_lowercase);
-        let state = match (codings.next().as_deref(), codings.next()) {
-            (Some(b"gzip" | b"x-gzip"), None) => coded(MultiGzDecoder::new(Budget::new())),
-            (Some(b"deflate"), None) => State::DeflateOrZlib,
-            (Some(b"br"), None) => coded(brotli_decompressor::DecompressorWriter::new(
+        let mut codings = head.list("content-encoding");
+        match (codings.next(), codings.next()) {
+            (Some(coding), None) => Self::named(coding),
+            _ => Self::default(),
+        }
+    }
+
+    /// By the name of a coding; identity for one that is not known.
+    pub(super) fn named(coding: &[u8]) -> Self {
+        let state = match coding.to_ascii_lowercase().as_slice() {
+            b"gzip" | b"x-gzip" => coded(MultiGzDecoder::new(Budget::new())),
+            b"deflate" => State::DeflateOrZlib,
+            b"br" => coded(brotli_decompressor::DecompressorWriter::new(
                 Budget::new(),
                 BROTLI_BUFFER,
             )),
-            (Some(b"zstd"), None) => coded(Zstd::new(Budget::new())),
+            b"zstd" => coded(Zstd::new(Budget::new())),
             _ => State::Identity,
         };
         Self { state }

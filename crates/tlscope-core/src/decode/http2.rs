@@ -8,6 +8,8 @@ mod frame;
 mod header_block;
 mod streams;
 
+use std::sync::Arc;
+
 use super::exchange::Message;
 use super::head::Head;
 use super::hpack::Hpack;
@@ -49,7 +51,7 @@ impl Http2 {
     }
 
     /// Both directions are at their beginning.
-    pub(super) fn new(client: Direction) -> Self {
+    fn new(client: Direction) -> Self {
         let halves = Direction::BOTH.map(|direction| {
             let preface = if direction == client {
                 PREFACE.len()
@@ -68,6 +70,15 @@ impl Http2 {
                 ..Shared::default()
             },
         }
+    }
+
+    /// Behind an Upgrade to h2c: stream 1 answers the request (RFC 7540 section 3.2).
+    pub(super) fn upgraded(client: Direction, request: Option<Arc<Head>>, time: Timestamp) -> Self {
+        let mut http2 = Self::new(client);
+        if let Some(request) = request {
+            http2.shared.streams.promise(1, request, time);
+        }
+        http2
     }
 
     /// `bytes`, of some direction and at the beginning of a call, are frames of
@@ -503,7 +514,10 @@ impl Half {
         let head = fields.into_head(self.kind(context.shared), is_late);
         let (direction, time) = (self.direction, context.time);
         if let Some(promised) = promised {
-            context.shared.streams.promise(promised, head, time);
+            context
+                .shared
+                .streams
+                .promise(promised, Arc::new(head), time);
             return false;
         }
         self.learn(&head, context.shared);

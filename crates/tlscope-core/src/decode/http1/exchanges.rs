@@ -16,7 +16,8 @@ const MAX_OUTSTANDING: usize = 1024;
 pub(in crate::decode) enum Switch {
     /// The response's head names the extensions.
     WebSocket(Heads),
-    Http2,
+    /// By an Upgrade to h2c.
+    Http2(Heads),
     /// CONNECT, or a protocol that is not decoded.
     Unknown,
 }
@@ -104,14 +105,15 @@ impl Exchanges {
 
 impl Switch {
     fn of(status: u16, head: &Arc<Head>, asked: Option<&Asked>) -> Self {
+        let request = asked.map(|asked| Arc::clone(&asked.head));
+        let heads = Heads {
+            head: Some(Arc::clone(head)),
+            request,
+        };
         if status == 101 && head.lists("upgrade", "websocket") {
-            let request = asked.map(|asked| Arc::clone(&asked.head));
-            Self::WebSocket(Heads {
-                head: Some(Arc::clone(head)),
-                request,
-            })
+            Self::WebSocket(heads)
         } else if status == 101 && head.lists("upgrade", "h2c") {
-            Self::Http2
+            Self::Http2(heads)
         } else {
             Self::Unknown
         }

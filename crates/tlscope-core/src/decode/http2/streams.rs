@@ -77,10 +77,7 @@ impl Streams {
         let asked = stream.asked.clone().filter(|_| !is_request);
         let message = Message::new(kind, exchange, Some(number), time, head).answers(asked);
         message.note(NotePart::Head(Arc::clone(message.head())), output);
-        let grpc = message
-            .head()
-            .has_media_type(b"application/grpc")
-            .then(Grpc::default);
+        let grpc = Grpc::of(message.head());
         stream.sides[direction as usize] = Side {
             message: Some(message),
             grpc,
@@ -88,14 +85,15 @@ impl Streams {
         };
     }
 
-    /// The request that the server says a client would have made.
-    pub(super) fn promise(&mut self, promised: u32, head: Head, time: Timestamp) {
+    /// A request that was not made on its stream: the server's promise, or the
+    /// request of HTTP/1 that switched protocols.
+    pub(super) fn promise(&mut self, promised: u32, head: Arc<Head>, time: Timestamp) {
         let stream = self.get_or_create(promised);
         let exchange = stream.exchange;
         stream.asked = Some(Asked {
             exchange,
             begun: time,
-            head: Arc::new(head),
+            head,
         });
     }
 

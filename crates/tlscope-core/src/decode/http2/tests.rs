@@ -337,3 +337,37 @@ fn grpc_messages_are_framed() {
         t.shown
     );
 }
+
+#[test]
+fn an_upgrade_is_answered_on_stream_1() {
+    let mut t = Transcript::default();
+    // The transcript takes notes of streams only, so these two go past it.
+    let request = b"GET /old HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\n\r\n";
+    let switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n";
+    for (direction, bytes) in [(Sent, &request[..]), (Received, &switch[..])] {
+        let input = Input {
+            direction,
+            time: Timestamp(0),
+            bytes,
+            call_begins: true,
+        };
+        assert_eq!(
+            t.conversation.step(input, &mut t.output).consumed,
+            bytes.len()
+        );
+    }
+    t.call(Received, &[settings(), frame(1, 5, 1, RESPONSE)].concat())
+        .call(Sent, &opening());
+    assert!(
+        t.notes
+            .ends_with("1 1 HTTP2Response: finished 0 Some(1) true\n"),
+        "{}",
+        t.notes
+    );
+    assert!(
+        t.shown
+            .ends_with("preface\nSETTINGS: MAX_CONCURRENT_STREAMS=100, 0x55=1\n"),
+        "{}",
+        t.shown
+    );
+}
