@@ -67,12 +67,11 @@ fn version_after(elf: &Elf<'_>, name: &str, numbers: usize) -> Option<String> {
     elf.find_bytes(name.as_bytes(), MOST)
         .into_iter()
         .find_map(|at| {
-            let number = elf
-                .text_at(at)?
-                .strip_prefix(name)?
-                .split_whitespace()
-                .next()?;
-            is_release(number, numbers).then(|| number.to_owned())
+            let mut words = elf.text_at(at)?.strip_prefix(name)?.split_whitespace();
+            let number = words.next()?;
+            // The day of its date; other texts only speak of a release.
+            let dated = words.next().is_none_or(|day| day.parse::<u8>().is_ok());
+            (dated && is_release(number, numbers)).then(|| number.to_owned())
         })
 }
 

@@ -12,6 +12,7 @@ use super::{Flow, Root, Value, convention, decode};
 use crate::elf::{Address, Elf};
 
 /// RFC 8446, section 4.1.2: a random is 32 bytes.
+const RANDOM_BYTES: i64 = 0x20;
 const RANDOM_LENGTH: Value = Value::Const(0x20);
 
 const GO_ON: Step = ControlFlow::Continue(());
@@ -276,27 +277,60 @@ pub(crate) fn functions_with_text(elf: &Elf<'_>, texts: &[Address]) -> BTreeMap<
 }
 
 /// The buffer inside its first argument that a key-log sink turns to hexadecimal digits itself, in a
-/// loop over 32 bytes.
+/// loop over 32 bytes: by an index, or by a pointer that runs from its start to its end.
 pub(crate) fn random_looped_over(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
-    let mut found = BTreeSet::new();
+    let mut indexed = Vec::new();
+    let mut loaded = Vec::new();
+    let mut ends = BTreeSet::new();
     let mut bounded = false;
     walk(elf, sink, Known::Arguments, FUNCTION, &mut |at, event| {
+        let of_connection = |path: &Path| path.root == Root::Argument(0);
         match event {
             Event::LoadByte {
                 base: Value::Path(field),
-            } if field.root == Root::Argument(0) => {
-                found.insert(Copy { field, at });
+            } if of_connection(&field) => {
+                indexed.push(Copy { field, at });
             }
-            Event::Compare { right, .. } => bounded |= right == RANDOM_LENGTH,
+            Event::Load {
+                from: Value::Path(field),
+            } if of_connection(&field) => {
+                loaded.push(Copy { field, at });
+            }
+            Event::Compare { right, .. } if right == RANDOM_LENGTH => bounded = true,
+            Event::Compare {
+                left: Value::Path(left),
+                right: Value::Path(right),
+            } if left.loads == right.loads && of_connection(&left) && of_connection(&right) => {
+                ends.insert((left.loads, left.add.max(right.add)));
+            }
             _ => {}
         }
         GO_ON
     });
-    if bounded {
-        found.into_iter().collect()
-    } else {
-        Vec::new()
+    if bounded && !indexed.is_empty() {
+        return starts_of_loops(indexed);
     }
+    loaded.retain(|Copy { field, .. }| {
+        let end = field.add.checked_add(RANDOM_BYTES);
+        end.is_some_and(|end| ends.contains(&(field.loads.clone(), end)))
+    });
+    loaded
+}
+
+/// An unrolled loop reads at a few indices from the same start: of those, the first.
+fn starts_of_loops(mut copies: Vec<Copy>) -> Vec<Copy> {
+    copies.sort();
+    let mut starts: Vec<Copy> = Vec::new();
+    for copy in copies {
+        let continues = starts.last().is_some_and(|start| {
+            start.field.loads == copy.field.loads
+                && copy.field.add.wrapping_sub(start.field.add) < RANDOM_BYTES
+        });
+        if !continues {
+            starts.push(copy);
+        }
+    }
+    starts
 }
 
 /// The 32 bytes that a key-log sink passes on with their length, as a path from its first argument.

@@ -15,7 +15,6 @@ use crate::plan::Role;
 const LIBRARY: Value = Value::Const(16);
 
 /// `SSL_R_*`, from BoringSSL's include/openssl/ssl.h.
-const BAD_LENGTH: u64 = 111;
 const CONNECTION_TYPE_NOT_SET: u64 = 134;
 const NULL_SSL_CTX: u64 = 185;
 const SSL_HANDSHAKE_FAILURE: u64 = 215;
@@ -112,30 +111,32 @@ impl Reporting {
         )
     }
 
-    /// The only one that reports a bad length, and it gives its buffer to `ssl->method->write_app_data`.
+    /// What needs a finished handshake and gives its buffer to `ssl->method->write_app_data`.
     fn write(&self) -> Option<Address> {
-        let candidates = self.with(|reasons| {
-            [BAD_LENGTH, SSL_HANDSHAKE_FAILURE, UNINITIALIZED]
+        let mut candidates = self.needing_handshake();
+        candidates.retain(|function| self.writes(*function));
+        only(&candidates)
+    }
+
+    fn needing_handshake(&self) -> Vec<Address> {
+        self.with(|reasons| {
+            [SSL_HANDSHAKE_FAILURE, UNINITIALIZED]
                 .iter()
                 .all(|reason| reasons.contains(reason))
-        });
-        only(&candidates).filter(|function| {
-            self.functions
-                .get(function)
-                .is_some_and(|function| function.calls.iter().any(writes_through_method))
         })
+    }
+
+    fn writes(&self, function: Address) -> bool {
+        let function = self.functions.get(&function);
+        function.is_some_and(|function| function.calls.iter().any(writes_through_method))
     }
 
     /// `ssl_read_impl` is told by its errors; it fills a buffer of the connection. Who calls it (or is
     /// merged with it) and copies from there to a buffer of its caller is `SSL_read`, or else
     /// `SSL_peek`, which consumes nothing: it stores to no field.
     fn read(&self, elf: &Elf<'_>) -> Option<Address> {
-        let fills = self.with(|reasons| {
-            [SSL_HANDSHAKE_FAILURE, UNINITIALIZED]
-                .iter()
-                .all(|reason| reasons.contains(reason))
-                && !reasons.contains(&BAD_LENGTH)
-        });
+        let mut fills = self.needing_handshake();
+        fills.retain(|function| !self.writes(*function));
         let copying = self
             .callers(&fills)
             .into_iter()
