@@ -13,10 +13,10 @@
 #define SHARDS_MAX 64
 
 /*
- * The reader is woken near this fill level and otherwise polls: a wake-up a
- * record would cost the target more than the copy.
+ * The reader is woken near a fill level and otherwise polls: a wake-up a
+ * record would cost the target more than the copy. The window is so wide that
+ * writers that pass the level at the same time cannot both miss it.
  */
-#define WAKEUP_BYTES  (64 * 1024)
 #define WAKEUP_WINDOW (4 * (CHUNK_MAX + sizeof(struct data_record)))
 
 /* Chunks of one call where bpf_loop is missing (before 5.17): 8 MiB. */
@@ -54,8 +54,9 @@ static __always_inline void *ring_of(__u64 object)
 static __always_inline __u64 wakeup(void *ring)
 {
 	__u64 waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+	const struct config *cfg = configuration();
 
-	if (waiting >= WAKEUP_BYTES && waiting < WAKEUP_BYTES + WAKEUP_WINDOW)
+	if (cfg && waiting >= cfg->wakeup_bytes && waiting < cfg->wakeup_bytes + WAKEUP_WINDOW)
 		return BPF_RB_FORCE_WAKEUP;
 	return BPF_RB_NO_WAKEUP;
 }

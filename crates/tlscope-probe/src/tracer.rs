@@ -18,6 +18,8 @@ use crate::programs::{OWNER_PROGRAMS, OwnerPoint, OwnerProgram};
 /// Shards beyond this add memory, not throughput: one reader drains them all.
 const SHARDS_MAX: u32 = 8;
 const PAGE: u32 = 4096;
+/// The reader is woken when a shard holds this much; else it polls.
+const WAKEUP_BYTES: u32 = 512 * 1024;
 /// Entries of the `images` map.
 const IMAGES_MAX: u32 = 1024;
 
@@ -122,6 +124,7 @@ impl Tracer {
             // Its programs tail-call, so they stay plain kprobe programs.
             ObjectKind::Noncore => AttachMode::Single,
         };
+        let shard_bytes = options.shard_bytes.max(PAGE).next_power_of_two();
         let cpus = available_parallelism().map_or(1, |n| n.get() as u32);
         let settings = Settings {
             kind,
@@ -132,8 +135,10 @@ impl Tracer {
                 uid: options.uid.unwrap_or(0),
                 uid_set: u32::from(options.uid.is_some()),
                 shards: cpus.next_power_of_two().min(SHARDS_MAX),
+                wakeup_bytes: WAKEUP_BYTES.min(shard_bytes / 4),
+                reserved: 0,
             },
-            shard_bytes: options.shard_bytes.max(PAGE).next_power_of_two(),
+            shard_bytes,
         };
         let loaded = object::load(&settings)?;
         let (route, mut links) = watch_sockets(&loaded.object, settings)?;

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -26,7 +27,7 @@ pub(crate) fn open(config: &Config) -> Result<Vec<Box<dyn Sink + Send>>> {
 
 fn plaintext_sink(plaintext: &Plaintext) -> Result<Box<dyn Sink + Send>> {
     let writer: Box<dyn Write + Send> = match &plaintext.to {
-        Destination::Stdout => Box::new(io::stdout()),
+        Destination::Stdout => Box::new(stdout()?),
         Destination::File(path) => Box::new(create(path)?),
     };
     let truncate = plaintext.truncate;
@@ -52,7 +53,7 @@ fn plaintext_sink(plaintext: &Plaintext) -> Result<Box<dyn Sink + Send>> {
 
 fn keylog_sink(destination: &Destination) -> Result<Box<dyn Sink + Send>> {
     let path = match destination {
-        Destination::Stdout => return Ok(Box::new(KeylogSink::new(io::stdout()))),
+        Destination::Stdout => return Ok(Box::new(KeylogSink::new(stdout()?))),
         Destination::File(path) => path,
     };
     let file = OpenOptions::new()
@@ -71,6 +72,15 @@ fn keylog_sink(destination: &Destination) -> Result<Box<dyn Sink + Send>> {
         .with_existing(existing)
         .with_context(|| path.display().to_string())?;
     Ok(Box::new(sink))
+}
+
+/// The descriptor itself: `io::Stdout` would look for a newline in all that it is given.
+fn stdout() -> Result<File> {
+    let descriptor = io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("stdout")?;
+    Ok(File::from(descriptor))
 }
 
 fn create(path: &Path) -> Result<File> {
