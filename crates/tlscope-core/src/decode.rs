@@ -220,7 +220,7 @@ impl Conversation {
         if let Protocol::Http1(http1) = &mut self.protocol
             && let Some(switch) = http1.switched()
         {
-            self.switch(switch, input.direction.opposite(), input.time);
+            self.switch(switch, input.direction, input.time);
         }
         step
     }
@@ -245,7 +245,9 @@ impl Conversation {
         }
     }
 
-    fn switch(&mut self, switch: Switch, client: Direction, time: Timestamp) {
+    /// `direction` carried what said so: the server's response, or the client's preface.
+    fn switch(&mut self, switch: Switch, direction: Direction, time: Timestamp) {
+        let client = direction.opposite();
         self.protocol = match switch {
             Switch::Http2(heads) => {
                 Protocol::Http2(Box::new(Http2::upgraded(client, heads.request, time)))
@@ -253,6 +255,7 @@ impl Conversation {
             Switch::WebSocket(heads) => {
                 Protocol::WebSocket(Box::new(WebSocket::new(client, heads)))
             }
+            Switch::Preface => Protocol::Http2(Box::new(Http2::behind_preface(direction))),
             // It may be HTTP again: that of the server behind a proxy.
             Switch::Unknown => Protocol::default(),
         };

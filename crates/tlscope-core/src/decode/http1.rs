@@ -11,6 +11,7 @@ mod start;
 use std::sync::Arc;
 
 use super::exchange::Message;
+use super::http2::PREFACE;
 use super::{Decode, Input, Lost, MessageKind, NotePart, Output, Show, Step, ViewPart};
 use crate::event::{Direction, Timestamp};
 use body::{Body, BodyPart, Progress};
@@ -175,7 +176,7 @@ impl Half {
         guessing
             && input.call_begins
             && match start::line(input.bytes) {
-                LineKind::Http(_) => true,
+                LineKind::Http(_) | LineKind::Preface => true,
                 LineKind::Incomplete => {
                     matches!(self.state, State::Opaque) && !exchanges.is_unused()
                 }
@@ -228,6 +229,18 @@ impl Half {
         if matches!(self.state, State::Start) {
             match start::line(window) {
                 LineKind::Http(kind) => self.state = State::Head(kind),
+                LineKind::Preface => {
+                    let behind = window.len() - PREFACE.len();
+                    context.exchanges.switched = Some(Switch::Preface);
+                    context
+                        .output
+                        .view
+                        .words(format_args!("connection preface\n"));
+                    self.begin();
+                    let mut step = Step::of(Some(MessageKind::Http2Request), fresh - behind);
+                    step.show = Show::View;
+                    return step;
+                }
                 LineKind::Incomplete if window.len() <= MAX_HEAD => {
                     return self.hold(window, Step::of(None, fresh));
                 }

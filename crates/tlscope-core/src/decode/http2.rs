@@ -38,16 +38,16 @@ pub(super) struct Shared {
 }
 
 impl Http2 {
-    /// `bytes`, of `direction`, begin a connection.
+    /// `bytes`, of `direction`, are the first that the server sends.
     pub(super) fn begins(direction: Direction, bytes: &[u8]) -> Option<Self> {
-        let client = if bytes.starts_with(PREFACE) {
-            direction
-        } else if frame::begins_with_settings(bytes) {
-            direction.opposite()
-        } else {
-            return None;
-        };
-        Some(Self::new(client))
+        frame::begins_with_settings(bytes).then(|| Self::new(direction.opposite()))
+    }
+
+    /// The client has sent its preface.
+    pub(super) fn behind_preface(client: Direction) -> Self {
+        let mut http2 = Self::new(client);
+        http2.halves[client as usize].preface = 0;
+        http2
     }
 
     /// Both directions are at their beginning.

@@ -11,13 +11,15 @@ use crate::event::Timestamp;
 /// Clients that pipeline deeper than this are not paired any more.
 const MAX_OUTSTANDING: usize = 1024;
 
-/// The protocol that both directions speak behind a response.
+/// The protocol that both directions speak from here on.
 #[derive(Debug, Clone)]
 pub(in crate::decode) enum Switch {
     /// The response's head names the extensions.
     WebSocket(Heads),
     /// By an Upgrade to h2c.
     Http2(Heads),
+    /// HTTP/2 from the beginning: this direction is the client's.
+    Preface,
     /// CONNECT, or a protocol that is not decoded.
     Unknown,
 }

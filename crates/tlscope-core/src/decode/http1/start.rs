@@ -1,5 +1,6 @@
 //! Start lines and heads: recognizing, delimiting and parsing them.
 
+use crate::decode::http2::PREFACE;
 use crate::decode::{Head, MessageKind};
 
 /// The longest method taken for one; the longest registered has 17 letters.
@@ -10,6 +11,8 @@ const MAX_FIELDS: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LineKind {
     Http(MessageKind),
+    /// HTTP/2's preface, whole (RFC 9113 section 3.4).
+    Preface,
     /// May become a start line.
     Incomplete,
     Other,
@@ -25,10 +28,21 @@ pub(super) fn line(bytes: &[u8]) -> LineKind {
         ),
         None => (bytes, false),
     };
+    if let Some(preface) = preface(bytes) {
+        return preface;
+    }
     if line.starts_with(VERSION) || (!complete && VERSION.starts_with(line)) {
         return status_line(&line[VERSION.len().min(line.len())..], complete);
     }
     request_line(line, complete)
+}
+
+fn preface(bytes: &[u8]) -> Option<LineKind> {
+    if bytes.starts_with(PREFACE) {
+        Some(LineKind::Preface)
+    } else {
+        PREFACE.starts_with(bytes).then_some(LineKind::Incomplete)
+    }
 }
 
 /// `rest` follows `HTTP/1.` (RFC 9112 section 4): minor version, status.
@@ -160,6 +174,9 @@ mod tests {
         check(b"M-SEARCH * HTTP/1.0\n", request);
         check(b"HTTP/1.1 200 OK\r\n", response);
         check(b"HTTP/1.0 404\r\n", response);
+        check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nrest", LineKind::Preface);
+        check(b"PRI * HTTP/2.0\r\n\r\nS", LineKind::Incomplete);
+        check(b"PRI * HTTP/2.0\r\nHost", LineKind::Other);
         check(b"GET /\r\n", LineKind::Other);
         check(b"get / HTTP/1.1\r\n", LineKind::Other);
         check(b"GET / HTTP/3.1\r\n", LineKind::Other);
