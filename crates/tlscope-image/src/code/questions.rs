@@ -281,7 +281,7 @@ pub(crate) fn functions_with_text(elf: &Elf<'_>, texts: &[Address]) -> BTreeMap<
 pub(crate) fn random_looped_over(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
     let mut indexed = Vec::new();
     let mut loaded = Vec::new();
-    let mut ends = BTreeSet::new();
+    let mut ends = BTreeMap::new();
     let mut bounded = false;
     walk(elf, sink, Known::Arguments, FUNCTION, &mut |at, event| {
         let of_connection = |path: &Path| path.root == Root::Argument(0);
@@ -301,7 +301,11 @@ pub(crate) fn random_looped_over(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
                 left: Value::Path(left),
                 right: Value::Path(right),
             } if left.loads == right.loads && of_connection(&left) && of_connection(&right) => {
-                ends.insert((left.loads, left.add.max(right.add)));
+                // A walk runs on past the end; the first round is short of it.
+                let end = left.add.max(right.add);
+                ends.entry(left.loads)
+                    .and_modify(|known: &mut i64| *known = end.min(*known))
+                    .or_insert(end);
             }
             _ => {}
         }
@@ -312,7 +316,7 @@ pub(crate) fn random_looped_over(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
     }
     loaded.retain(|Copy { field, .. }| {
         let end = field.add.checked_add(RANDOM_BYTES);
-        end.is_some_and(|end| ends.contains(&(field.loads.clone(), end)))
+        end.is_some_and(|end| ends.get(&field.loads) == Some(&end))
     });
     loaded
 }
