@@ -21,6 +21,7 @@ use std::sync::Arc;
 pub use exchange::{Finished, Timing};
 pub use head::{Fields, Head, Start};
 pub use view::{View, ViewPart};
+pub use websocket::WebSocketFrame;
 
 use crate::event::{Direction, Timestamp};
 use http1::{Http1, Switch};
@@ -147,6 +148,7 @@ pub(crate) struct Note {
 pub(crate) enum NotePart {
     Head(Arc<Head>),
     Content(Source),
+    Frame(WebSocketFrame),
     Trailers(Arc<Head>),
     Finished(Finished),
 }
@@ -154,7 +156,10 @@ pub(crate) enum NotePart {
 /// Where a note's content is.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    Input(Range<usize>),
+    /// In the input, and so in a data block, as it is.
+    Verbatim(Range<usize>),
+    /// In the input, between the framing of the protocol.
+    Framed(Range<usize>),
     Decoded(Range<usize>),
 }
 
@@ -165,10 +170,19 @@ impl Output {
         self.content.clear();
     }
 
+    /// Keeps decoded content for a note.
+    fn keep(&mut self, content: &[u8]) -> Source {
+        let from = self.content.len();
+        self.content.extend_from_slice(content);
+        Source::Decoded(from..self.content.len())
+    }
+
     /// `input` is what the step was given.
     pub(crate) fn content<'a>(&'a self, source: &Source, input: &'a [u8]) -> &'a [u8] {
         match source {
-            Source::Input(range) => input.get(range.clone()).unwrap_or_default(),
+            Source::Verbatim(range) | Source::Framed(range) => {
+                input.get(range.clone()).unwrap_or_default()
+            }
             Source::Decoded(range) => self.content.get(range.clone()).unwrap_or_default(),
         }
     }
@@ -252,8 +266,8 @@ impl Conversation {
             Switch::Http2(heads) => {
                 Protocol::Http2(Box::new(Http2::upgraded(client, heads.request, time)))
             }
-            Switch::WebSocket(heads) => {
-                Protocol::WebSocket(Box::new(WebSocket::new(client, heads)))
+            Switch::WebSocket { exchange, heads } => {
+                Protocol::WebSocket(Box::new(WebSocket::new(client, exchange, heads)))
             }
             Switch::Preface => Protocol::Http2(Box::new(Http2::behind_preface(direction))),
             // It may be HTTP again: that of the server behind a proxy.

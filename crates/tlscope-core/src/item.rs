@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::decode::{Finished, Head, MessageKind, View};
+use crate::decode::{Finished, Head, MessageKind, View, WebSocketFrame};
 use crate::event::{Address, ConnectionKey, Direction, Process, SecretEvent, Socket, Timestamp};
 use crate::summary::Bytes;
 
@@ -121,9 +121,11 @@ pub enum MessagePart<'a> {
     Head(&'a Arc<Head>),
     Content {
         bytes: &'a [u8],
-        /// They stand in a data block as they are.
+        /// They stand in a data block as they are, with no framing between.
         verbatim: bool,
     },
+    /// Its content follows.
+    Frame(WebSocketFrame),
     Trailers(&'a Arc<Head>),
     Finished(&'a Finished),
 }

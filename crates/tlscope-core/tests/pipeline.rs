@@ -402,3 +402,30 @@ fn a_message_cut_off_by_lost_bytes_is_told() {
         "{text}"
     );
 }
+
+#[test]
+fn json_has_content_without_its_framing() {
+    let mut recorder = Recorder::json(JsonOptions::default());
+    let switch = b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n";
+    let chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    recorder.call(Sent, GET).call(Received, chunks);
+    recorder.call(Sent, GET).call(Received, switch);
+    recorder.call(Sent, b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+    let text = recorder.take();
+    let content: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split_once(r#","exchange":"#))
+        .map(|l| l.1)
+        .collect();
+    assert_eq!(content[3], r#"1,"part":"content","length":3,"text":"abc"}"#);
+    assert!(
+        content[8].starts_with(r#"2,"part":"end","#),
+        "{}",
+        content[8]
+    );
+    let frame = r#"2,"part":"frame","opcode":"TEXT","length":5,"final":true,"compressed":false}"#;
+    assert_eq!(
+        content[9..],
+        [frame, r#"2,"part":"content","length":5,"text":"Hello"}"#]
+    );
+}

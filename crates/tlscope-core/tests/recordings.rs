@@ -38,12 +38,12 @@ fn losses_pair_nothing_wrongly() {
             let kept = |call, _| call != lost;
             found += check_pairs(
                 &expected,
-                &replay_into(Collector::lossy(), &calls, 4096, kept),
+                &replay_into(&Collector::lossy(), &calls, 4096, kept),
             );
             let kept = |call, piece| call != lost || piece % 3 != 1;
             found += check_pairs(
                 &expected,
-                &replay_into(Collector::lossy(), &calls, 100, kept),
+                &replay_into(&Collector::lossy(), &calls, 100, kept),
             );
         }
         let whole = 2 * calls.len() * expected.len();
@@ -61,7 +61,7 @@ fn late_attachment_pairs_nothing_wrongly() {
             let late = &calls[first..];
             check_pairs(
                 &expected,
-                &replay_into(Collector::lossy(), late, 16 * 1024, |_, _| true),
+                &replay_into(&Collector::lossy(), late, 16 * 1024, |_, _| true),
             );
         }
     }
@@ -150,12 +150,12 @@ fn read(name: &str, extension: &str) -> String {
 }
 
 fn replay(calls: &[(Direction, Vec<u8>)], size: usize) -> Vec<Exchange> {
-    replay_into(Collector::default(), calls, size, |_, _| true)
+    replay_into(&Collector::default(), calls, size, |_, _| true)
 }
 
 /// The pieces that `kept` refuses, by number of call and of piece, are lost.
 fn replay_into(
-    collector: Collector,
+    collector: &Collector,
     calls: &[(Direction, Vec<u8>)],
     size: usize,
     kept: impl Fn(usize, usize) -> bool,

@@ -60,6 +60,8 @@ pub(super) struct Message {
     /// Of a response.
     asked: Option<Asked>,
     content: Content,
+    /// The protocol's framing stands between the content.
+    framed: bool,
     transferred: u64,
     decoded: u64,
 }
@@ -73,7 +75,7 @@ impl Message {
         head: Arc<Head>,
     ) -> Self {
         let content = Content::of(&head);
-        let (asked, transferred, decoded) = (None, 0, 0);
+        let (asked, framed, transferred, decoded) = (None, false, 0, 0);
         Self {
             kind,
             exchange,
@@ -82,6 +84,7 @@ impl Message {
             head,
             asked,
             content,
+            framed,
             transferred,
             decoded,
         }
@@ -89,6 +92,10 @@ impl Message {
 
     pub(super) fn answers(self, asked: Option<Asked>) -> Self {
         Self { asked, ..self }
+    }
+
+    pub(super) fn framed(self, framed: bool) -> Self {
+        Self { framed, ..self }
     }
 
     pub(super) fn head(&self) -> &Arc<Head> {
@@ -134,7 +141,12 @@ impl Message {
         self.transferred += bytes.len() as u64;
         if self.content.is_identity() {
             self.decoded += bytes.len() as u64;
-            self.note(NotePart::Content(Source::Input(range)), output);
+            let source = if self.framed {
+                Source::Framed
+            } else {
+                Source::Verbatim
+            };
+            self.note(NotePart::Content(source(range)), output);
             return Show::AsIs;
         }
         let from = output.content.len();

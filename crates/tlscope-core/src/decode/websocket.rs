@@ -5,7 +5,7 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Decode, Heads, Input, Lost, MessageKind, Output, Show, Step};
+use super::{Decode, Heads, Input, Lost, MessageKind, Note, NotePart, Output, Show, Step};
 use crate::event::Direction;
 
 /// Flags, lengths of 2, 4 or 10 octets in all, and a mask of 4.
@@ -20,13 +20,14 @@ const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 #[derive(Debug)]
 pub(super) struct WebSocket {
     halves: [Half; 2],
-    /// Of the exchange that switched protocols.
+    /// The exchange that switched protocols.
+    exchange: u64,
     heads: Heads,
 }
 
 impl WebSocket {
     /// `heads` are those of the exchange that switched protocols.
-    pub(super) fn new(client: Direction, heads: Heads) -> Self {
+    pub(super) fn new(client: Direction, exchange: u64, heads: Heads) -> Self {
         let deflate = heads.head.as_ref().and_then(|response| {
             let mut extensions = response.list("sec-websocket-extensions");
             extensions.find_map(Deflate::offered)
@@ -40,12 +41,16 @@ impl WebSocket {
         };
         Self {
             halves: Direction::BOTH.map(half),
+            exchange,
             heads,
         }
     }
 
     pub(super) fn step(&mut self, input: Input<'_>, output: &mut Output) -> Step {
         let step = self.halves[input.direction as usize].step(input, &mut (), output);
+        for note in &mut output.notes {
+            (note.exchange, note.heads) = (self.exchange, self.heads.clone());
+        }
         Step {
             heads: self.heads.clone(),
             ..step
@@ -110,12 +115,33 @@ impl Default for Stage {
 
 #[derive(Debug, Clone, Copy)]
 struct Frame {
-    is_final: bool,
-    compressed: bool,
-    opcode: u8,
-    length: u64,
+    said: WebSocketFrame,
     left: u64,
     mask: Option<[u8; 4]>,
+}
+
+/// A frame as its header says (RFC 6455 section 5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebSocketFrame {
+    pub opcode: u8,
+    /// The last of its message.
+    pub is_final: bool,
+    /// The first bit reserved for extensions, permessage-deflate's.
+    pub compressed: bool,
+    pub length: u64,
+}
+
+impl WebSocketFrame {
+    pub fn name(self) -> &'static str {
+        match self.opcode {
+            0 => "CONTINUATION",
+            1 => "TEXT",
+            2 => "BINARY",
+            8 => "CLOSE",
+            9 => "PING",
+            _ => "PONG",
+        }
+    }
 }
 
 impl Decode for Half {
@@ -161,18 +187,27 @@ impl Half {
     }
 
     fn begin(&mut self, frame: Frame, output: &mut Output) -> Step {
-        if frame.opcode < CONTROL && frame.opcode != 0 {
-            self.compressed = frame.compressed && self.inflater.is_some();
+        if frame.said.opcode < CONTROL && frame.said.opcode != 0 {
+            self.compressed = frame.said.compressed && self.inflater.is_some();
         }
-        let fragment = if frame.is_final { "" } else { ", more follows" };
-        let compressed = if frame.compressed { ", compressed" } else { "" };
-        let (name, length) = (frame.name(), frame.length);
+        let fragment = if frame.said.is_final {
+            ""
+        } else {
+            ", more follows"
+        };
+        let compressed = if frame.said.compressed {
+            ", compressed"
+        } else {
+            ""
+        };
+        let (name, length) = (frame.said.name(), frame.said.length);
         output.view.words(format_args!(
             "{name}, {length} bytes{compressed}{fragment}\n"
         ));
         self.stage = Stage::Payload(frame);
+        note(NotePart::Frame(frame.said), output);
         let mut step = view(1);
-        step.begins = frame.opcode != 0;
+        step.begins = frame.said.opcode != 0;
         if frame.left == 0 {
             step.ends = self.end(frame, output);
         }
@@ -190,12 +225,14 @@ impl Half {
         frame.unmask(&mut text);
         frame.left -= consumed as u64;
         let frame = *frame;
-        if self.compressed && frame.opcode < CONTROL {
+        if self.compressed && frame.said.opcode < CONTROL {
             self.inflate(&text, output);
-        } else if frame.opcode == CLOSE && frame.left + consumed as u64 == frame.length {
+        } else if frame.said.opcode == CLOSE && frame.left + consumed as u64 == frame.said.length {
             close(&text, output);
+            note_content(&text, output);
         } else {
             output.view.content(&text);
+            note_content(&text, output);
         }
         let mut step = view(consumed);
         if frame.left == 0 {
@@ -208,8 +245,8 @@ impl Half {
     fn end(&mut self, frame: Frame, output: &mut Output) -> bool {
         self.stage = Stage::default();
         self.number += 1;
-        if frame.opcode >= CONTROL || !frame.is_final {
-            return frame.opcode >= CONTROL;
+        if frame.said.opcode >= CONTROL || !frame.said.is_final {
+            return frame.said.opcode >= CONTROL;
         }
         if self.compressed {
             self.inflate(&TAIL, output);
@@ -242,6 +279,7 @@ impl Half {
                 _ => {
                     self.inflater = None;
                     output.view.content(&text);
+                    note_content(&text, output);
                     output
                         .view
                         .words(format_args!("-- the content does not decode --\n"));
@@ -250,6 +288,26 @@ impl Half {
             }
         }
         output.view.content(&text);
+        note_content(&text, output);
+    }
+}
+
+/// Notes are completed by [`WebSocket::step`].
+fn note(part: NotePart, output: &mut Output) {
+    let (kind, heads) = (MessageKind::WebSocket, Heads::default());
+    output.notes.push(Note {
+        exchange: 0,
+        stream: None,
+        kind,
+        heads,
+        part,
+    });
+}
+
+fn note_content(text: &[u8], output: &mut Output) {
+    if !text.is_empty() {
+        let source = output.keep(text);
+        note(NotePart::Content(source), output);
     }
 }
 
@@ -309,31 +367,23 @@ impl Frame {
             (false, _) => None,
         };
         let compressed = flags & 0x40 != 0;
-        Parsed::Frame(Self {
+        let said = WebSocketFrame {
+            opcode,
             is_final,
             compressed,
-            opcode,
             length,
+        };
+        Parsed::Frame(Self {
+            said,
             left: length,
             mask,
         })
     }
 
-    fn name(self) -> &'static str {
-        match self.opcode {
-            0 => "CONTINUATION",
-            1 => "TEXT",
-            2 => "BINARY",
-            8 => "CLOSE",
-            9 => "PING",
-            _ => "PONG",
-        }
-    }
-
     /// `text` begins where `left` bytes are to come.
     fn unmask(self, text: &mut [u8]) {
         let Some(mask) = self.mask else { return };
-        let phase = ((self.length - self.left) % 4) as usize;
+        let phase = ((self.said.length - self.left) % 4) as usize;
         let mask: [u8; 4] = std::array::from_fn(|index| mask[(index + phase) % 4]);
         let word = u32::from_ne_bytes(mask);
         let mut words = text.chunks_exact_mut(4);

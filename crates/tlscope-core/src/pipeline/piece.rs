@@ -146,8 +146,9 @@ fn part_of<'a>(note: &'a Note, output: &'a Output, input: &'a [u8]) -> MessagePa
         NotePart::Head(head) => MessagePart::Head(head),
         NotePart::Content(source) => MessagePart::Content {
             bytes: output.content(source, input),
-            verbatim: matches!(source, Source::Input(_)),
+            verbatim: matches!(source, Source::Verbatim(_)),
         },
+        NotePart::Frame(frame) => MessagePart::Frame(*frame),
         NotePart::Trailers(head) => MessagePart::Trailers(head),
         NotePart::Finished(finished) => MessagePart::Finished(finished),
     }

@@ -12,6 +12,7 @@ use std::io::{self, Write};
 
 use super::Sink;
 use super::json::writer::Object;
+use crate::decode::MessageKind;
 use crate::item::{ConnectionId, Item, Message, MessagePart};
 use crate::summary::Summary;
 use entry::Entry;
@@ -46,7 +47,11 @@ impl<W: Write> HarSink<W> {
         }
     }
 
+    /// What comes behind an upgrade belongs to no entry.
     fn message(&mut self, message: &Message<'_>) -> io::Result<()> {
+        if message.kind == MessageKind::WebSocket {
+            return Ok(());
+        }
         let key = (message.connection.id, message.exchange);
         if self.entries.len() >= MAX_ENTRIES && !self.entries.contains_key(&key) {
             self.write_oldest()?;
@@ -61,7 +66,7 @@ impl<W: Write> HarSink<W> {
             MessagePart::Content { bytes, .. } => {
                 self.kept += entry.content(bytes, message, MAX_BODY.min(room));
             }
-            MessagePart::Trailers(_) => {}
+            MessagePart::Trailers(_) | MessagePart::Frame(_) => {}
             MessagePart::Finished(finished) => {
                 if entry.finish(finished) {
                     return self.write(key);

@@ -91,7 +91,10 @@ impl Collector {
                 };
                 state.exchanges.push(exchange);
             }
-            MessagePart::Head(_) | MessagePart::Content { .. } | MessagePart::Trailers(_) => {}
+            MessagePart::Head(_)
+            | MessagePart::Content { .. }
+            | MessagePart::Frame(_)
+            | MessagePart::Trailers(_) => {}
         }
     }
 }

@@ -100,6 +100,10 @@ impl Body {
         Self::Chunked(Chunked::Size(SizeLine::default()))
     }
 
+    pub(super) fn is_framed(&self) -> bool {
+        matches!(self, Self::Chunked(_))
+    }
+
     pub(super) fn step(&mut self, input: &[u8]) -> Progress {
         match self {
             Self::Length(left) => {

@@ -15,7 +15,7 @@ const MAX_OUTSTANDING: usize = 1024;
 #[derive(Debug, Clone)]
 pub(in crate::decode) enum Switch {
     /// The response's head names the extensions.
-    WebSocket(Heads),
+    WebSocket { exchange: u64, heads: Heads },
     /// By an Upgrade to h2c.
     Http2(Heads),
     /// HTTP/2 from the beginning: this direction is the client's.
@@ -53,10 +53,11 @@ impl Exchanges {
         let method = asked.as_ref().and_then(Asked::method);
         let body = Body::of_response(method, status, &head);
         if body::begins_tunnel(method, status) {
-            self.switched = Some(Switch::of(status, &head, asked.as_ref()));
+            self.switched = Some(Switch::of(exchange, status, &head, asked.as_ref()));
         }
         let guessed = asked.is_none();
         let message = Message::new(kind, exchange, None, begun, head).answers(asked);
+        let message = message.framed(body.as_ref().is_some_and(Body::is_framed));
         Begun {
             message,
             body,
@@ -79,8 +80,10 @@ impl Exchanges {
             head: Arc::clone(&head),
         });
         let body = Body::of_request(&head);
+        let framed = body.as_ref().is_some_and(Body::is_framed);
+        let message = Message::new(kind, exchange, None, begun, head).framed(framed);
         Begun {
-            message: Message::new(kind, exchange, None, begun, head),
+            message,
             body,
             guessed: false,
         }
@@ -106,14 +109,14 @@ impl Exchanges {
 }
 
 impl Switch {
-    fn of(status: u16, head: &Arc<Head>, asked: Option<&Asked>) -> Self {
+    fn of(exchange: u64, status: u16, head: &Arc<Head>, asked: Option<&Asked>) -> Self {
         let request = asked.map(|asked| Arc::clone(&asked.head));
         let heads = Heads {
             head: Some(Arc::clone(head)),
             request,
         };
         if status == 101 && head.lists("upgrade", "websocket") {
-            Self::WebSocket(heads)
+            Self::WebSocket { exchange, heads }
         } else if status == 101 && head.lists("upgrade", "h2c") {
             Self::Http2(heads)
         } else {

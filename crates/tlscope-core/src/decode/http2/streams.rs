@@ -75,7 +75,9 @@ impl Streams {
             });
         }
         let asked = stream.asked.clone().filter(|_| !is_request);
-        let message = Message::new(kind, exchange, Some(number), time, head).answers(asked);
+        let message = Message::new(kind, exchange, Some(number), time, head)
+            .answers(asked)
+            .framed(true);
         message.note(NotePart::Head(Arc::clone(message.head())), output);
         let grpc = Grpc::of(message.head());
         stream.sides[direction as usize] = Side {

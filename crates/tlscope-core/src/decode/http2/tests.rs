@@ -68,6 +68,7 @@ impl Transcript {
                     format!("content {}", content.escape_ascii())
                 }
                 NotePart::Trailers(_) => "trailers".to_owned(),
+                NotePart::Frame(_) => "frame".to_owned(),
                 NotePart::Finished(finished) => {
                     let total = finished.timing.map(|timing| timing.total.as_nanos());
                     format!(

@@ -18,6 +18,13 @@ pub(super) fn push(object: &mut Object<'_>, part: &MessagePart<'_>, truncate: Op
             object.number("length", bytes.len() as u64);
             push_payload(object, bytes, truncate);
         }
+        MessagePart::Frame(frame) => {
+            object.text("part", "frame");
+            object.text("opcode", frame.name());
+            object.number("length", frame.length);
+            object.flag("final", frame.is_final);
+            object.flag("compressed", frame.compressed);
+        }
         MessagePart::Trailers(head) => {
             object.text("part", "trailers");
             push_head(object, head);
