@@ -94,6 +94,13 @@ impl Message {
         Self { asked, ..self }
     }
 
+    /// Pairs a response whose request came later, as events of two threads may.
+    pub(super) fn answers_late(&mut self, asked: Option<&Asked>) {
+        if self.asked.is_none() && !matches!(self.head.start(), Start::Request { .. }) {
+            self.asked = asked.cloned();
+        }
+    }
+
     pub(super) fn framed(self, framed: bool) -> Self {
         Self { framed, ..self }
     }

@@ -30,6 +30,9 @@ pub(in crate::decode) enum Switch {
 pub(super) struct Exchanges {
     outstanding: VecDeque<Asked>,
     begun: u64,
+    /// A response came whose request had not been seen. Where one thread reads
+    /// and another writes, the event of the request may be the later one.
+    answered_unseen: bool,
     pub(super) switched: Option<Switch>,
 }
 
@@ -73,6 +76,16 @@ impl Exchanges {
         if self.outstanding.len() == MAX_OUTSTANDING {
             self.forget();
         }
+        // Hardly a client sends a request before the last was answered: that
+        // answer was the response that came ahead of its request's event.
+        let pipelined = self
+            .outstanding
+            .front()
+            .is_none_or(|asked| asked.begun == begun);
+        if self.answered_unseen && !pipelined {
+            self.outstanding.pop_front();
+            self.answered_unseen = false;
+        }
         let exchange = self.number();
         self.outstanding.push_back(Asked {
             exchange,
@@ -99,7 +112,9 @@ impl Exchanges {
         if (100..200).contains(&status) && status != 101 {
             return self.outstanding.front().cloned();
         }
-        self.outstanding.pop_front()
+        let asked = self.outstanding.pop_front();
+        self.answered_unseen = asked.is_none();
+        asked
     }
 
     /// What is outstanding is no longer sure.

@@ -228,3 +228,49 @@ fn conflicting_lengths_are_not_trusted() {
     );
     t.check(r"R(: 6\r\n\r\n) R(hello!!)");
 }
+
+/// The targets of the requests that responses were paired with.
+fn paired(events: &[(Direction, &str)]) -> Vec<Option<String>> {
+    let (mut conversation, mut output, mut paired) =
+        (Conversation::default(), Output::default(), Vec::new());
+    for (index, (direction, text)) in events.iter().enumerate() {
+        let (time, bytes) = (Timestamp(index as u64), text.as_bytes());
+        let input = Input {
+            direction: *direction,
+            time,
+            bytes,
+            call_begins: true,
+        };
+        let step = conversation.step(input, &mut output);
+        assert_eq!(step.consumed, bytes.len());
+        if step.kind == Some(MessageKind::Http1Response) {
+            let request = step.heads.request;
+            paired.push(
+                request
+                    .map(|head| format!("{:?}", head.start()))
+                    .map(|start| start.split('"').nth(3).unwrap_or_default().to_owned()),
+            );
+        }
+    }
+    paired
+}
+
+#[test]
+fn a_response_whose_event_came_first_shifts_no_other() {
+    let response = (Received, "HTTP/1.1 204 No Content\r\n\r\n");
+    let [a, b, c] = ["a", "b", "c"].map(|path| format!("GET /{path} HTTP/1.1\r\n\r\n"));
+    let crossed = [
+        response,
+        (Sent, &a),
+        (Sent, &b),
+        response,
+        (Sent, &c),
+        response,
+    ];
+    assert_eq!(
+        paired(&crossed),
+        [None, Some("/b".into()), Some("/c".into())]
+    );
+    let late = [response, (Sent, &a), response, (Sent, &b), response];
+    assert_eq!(paired(&late), [None, Some("/a".into()), Some("/b".into())]);
+}

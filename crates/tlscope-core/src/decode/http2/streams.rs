@@ -112,7 +112,8 @@ impl Streams {
         };
         let side = &mut stream.sides[direction as usize];
         side.finished = true;
-        if let Some(message) = side.message.take() {
+        if let Some(mut message) = side.message.take() {
+            message.answers_late(stream.asked.as_ref());
             message.finish(time, true, output);
         }
         if stream.sides.iter().all(|side| side.finished) {
