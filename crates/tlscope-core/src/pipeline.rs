@@ -9,17 +9,17 @@ mod piece;
 
 use std::time::Duration;
 
-use crate::decode::{Conversation, Lost as LostBytes, Output};
+use crate::decode::{Conversation, Output};
 use crate::event::{
     Close, Comm, ConnectionKey, Data, Direction, Event, Process, Socket, Timestamp,
 };
 use crate::filter::Filter;
-use crate::flow::{Arrival, Flow, FlowTable, Lost};
-use crate::item::{CloseReason, Closed, ConnectionInfo, Gap, Item};
+use crate::flow::{Arrival, Flow, FlowTable, Placement};
+use crate::item::{CloseReason, Closed, Item};
 use crate::sink::{Outlet, Sink, SinkError};
 use crate::summary::{CaptureCounters, Summary};
 use block::{Assembler, Pending};
-use piece::{Origin, Piece, Target};
+use piece::{Piece, Target};
 
 #[derive(Debug, Clone)]
 pub struct PipelineOptions {
@@ -160,67 +160,42 @@ impl Pipeline {
             ref process,
             socket,
             direction,
+            payload,
             ..
         } = *data;
+        self.latest = self.latest.max(time);
         self.make_room(key)?;
-        let arrival = Arrival {
+        let (flow, created) = self.flows.get_or_create(Arrival {
             time,
             key,
             process,
             socket,
-        };
-        let (flow, created) = self.flows.get_or_create(arrival);
-        if created {
-            open(&flow.info, &mut self.summary, &mut self.outlet)?;
-        }
-        let stream = &mut flow.streams[direction as usize];
-        stream.expect(data.call_offset.saturating_add(data.call_length));
-        let placement = stream.place(data.offset, data.payload.len() as u64);
-        if placement.repeated > 0 {
-            self.summary.duplicate_events += 1;
-            self.summary.duplicate_bytes += placement.repeated;
-        }
-        if let Some(lost) = placement.gap {
-            self.assembler
-                .flush(&mut flow.state.pending, &flow.info, &mut self.outlet)?;
-            gap(
-                &flow.info,
-                time,
-                direction,
-                lost,
-                &mut self.summary,
-                &mut self.outlet,
-            )?;
-            let lost = LostBytes {
-                direction,
-                time,
-                length: lost.length,
-            };
-            flow.state.conversation.lose(lost, &mut self.output);
-            let origin = Origin {
-                time,
-                connection: &flow.info,
-                process,
-                direction,
-            };
-            origin.tell(&self.output, &[], &mut self.outlet)?;
-        }
-        let fresh = &data.payload[placement.repeated as usize..];
-        let total = &mut self.summary.bytes[direction as usize].captured;
-        *total = total.saturating_add(fresh.len() as u64);
-        let offset = data.offset.saturating_add(placement.repeated);
-        let piece = Piece {
-            data,
-            bytes: fresh,
-            offset,
-            decode: self.options.decode,
-        };
+        });
         let mut target = Target {
             assembler: &mut self.assembler,
             outlet: &mut self.outlet,
             output: &mut self.output,
+            summary: &mut self.summary,
         };
-        piece.show(flow, &mut target)?;
+        if created {
+            target.open(&flow.info)?;
+        }
+        let stream = &mut flow.streams[direction as usize];
+        stream.expect(data.call_offset.saturating_add(data.call_length));
+        let Placement { gap, repeated } = stream.place(data.offset, payload.len() as u64);
+        if let Some(lost) = gap {
+            target.lose(flow, direction, time, lost)?;
+        }
+        let bytes = &payload[repeated as usize..];
+        target.count(direction, bytes.len() as u64, repeated);
+        let offset = data.offset.saturating_add(repeated);
+        Piece {
+            data,
+            bytes,
+            offset,
+            decode: self.options.decode,
+        }
+        .show(flow, &mut target)?;
         if flow.state.pending.is_some() && !flow.state.listed {
             flow.state.listed = true;
             self.waiting.push(key);
@@ -268,7 +243,8 @@ impl Pipeline {
                 socket: Socket::default(),
             };
             let (flow, _) = self.flows.get_or_create(arrival);
-            open(&flow.info, &mut self.summary, &mut self.outlet)?;
+            self.summary.connections += 1;
+            self.outlet.item(&Item::Open(&flow.info))?;
         }
         if let Some(flow) = self.flows.get_mut(key) {
             for (stream, total) in flow.streams.iter_mut().zip(total) {
@@ -305,38 +281,13 @@ impl Pipeline {
 
     fn end(&mut self, mut flow: Flow<State>, otherwise: CloseReason) -> Result<(), SinkError> {
         let (time, reason) = flow.ended(otherwise);
-        self.assembler
-            .flush(&mut flow.state.pending, &flow.info, &mut self.outlet)?;
+        let mut target = self.target();
+        target.flush(&mut flow)?;
         for direction in Direction::BOTH {
-            let (connection, process) = (&flow.info, &flow.info.process);
-            let origin = Origin {
-                time,
-                connection,
-                process,
-                direction,
-            };
-            let conversation = &mut flow.state.conversation;
             if let Some(lost) = flow.streams[direction as usize].finish() {
-                gap(
-                    connection,
-                    time,
-                    direction,
-                    lost,
-                    &mut self.summary,
-                    &mut self.outlet,
-                )?;
-                conversation.lose(
-                    LostBytes {
-                        direction,
-                        time,
-                        length: lost.length,
-                    },
-                    &mut self.output,
-                );
-                origin.tell(&self.output, &[], &mut self.outlet)?;
+                target.lose(&mut flow, direction, time, lost)?;
             }
-            conversation.end(direction, time, &mut self.output);
-            origin.tell(&self.output, &[], &mut self.outlet)?;
+            target.end(&mut flow, direction, time)?;
         }
         let bytes = flow.bytes();
         self.outlet.item(&Item::Close(Closed {
@@ -346,34 +297,13 @@ impl Pipeline {
             bytes,
         }))
     }
-}
 
-fn open(
-    info: &ConnectionInfo,
-    summary: &mut Summary,
-    outlet: &mut Outlet,
-) -> Result<(), SinkError> {
-    summary.connections += 1;
-    outlet.item(&Item::Open(info))
-}
-
-fn gap(
-    connection: &ConnectionInfo,
-    time: Timestamp,
-    direction: Direction,
-    lost: Lost,
-    summary: &mut Summary,
-    outlet: &mut Outlet,
-) -> Result<(), SinkError> {
-    let Lost { offset, length } = lost;
-    let total = &mut summary.bytes[direction as usize].lost;
-    *total = total.saturating_add(length);
-    summary.gaps += 1;
-    outlet.item(&Item::Gap(Gap {
-        time,
-        connection,
-        direction,
-        offset,
-        length,
-    }))
+    fn target(&mut self) -> Target<'_> {
+        Target {
+            assembler: &mut self.assembler,
+            outlet: &mut self.outlet,
+            output: &mut self.output,
+            summary: &mut self.summary,
+        }
+    }
 }

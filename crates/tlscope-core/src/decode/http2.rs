@@ -16,7 +16,7 @@ use super::hpack::Hpack;
 use super::{Decode, Heads, Input, Lost, MessageKind, Output, Show, Step};
 use crate::event::{Direction, Timestamp};
 use frame::FrameHeader;
-use header_block::{Fields, HeaderBlock};
+use header_block::HeaderBlock;
 use streams::{Block, Streams};
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -188,22 +188,31 @@ impl Decode for Half {
         }
     }
 
-    fn lose(&mut self, lost: Lost, shared: &mut Shared, _output: &mut Output) {
-        let length = lost.length;
-        if let Stage::Data(data) = &mut self.stage
-            && !data.pad_length
-            && u64::from(data.content) >= length
-        {
-            data.content -= length as u32;
-            if let Some(side) = shared.streams.side(data.header.stream, self.direction) {
-                side.grpc = None;
-                if let Some(message) = &mut side.message {
-                    message.lose_content(length);
-                }
-            }
+    fn lose(&mut self, lost: Lost, shared: &mut Shared, output: &mut Output) {
+        let Lost { time, length, .. } = lost;
+        let Some(header) = self.lose_content(length) else {
+            self.become_lost(shared);
             return;
+        };
+        if let Some(side) = shared.streams.side(header.stream, self.direction) {
+            side.grpc = None;
+            if let Some(message) = &mut side.message {
+                message.lose_content(length);
+            }
         }
-        self.become_lost(shared);
+        if matches!(self.stage, Stage::Data(data) if data.is_complete()) {
+            self.complete(&mut Context {
+                time,
+                shared,
+                output,
+            });
+        }
+    }
+}
+
+impl DataFrame {
+    fn is_complete(self) -> bool {
+        self.content == 0 && self.padding == 0
     }
 }
 
@@ -218,6 +227,19 @@ impl Half {
             shown: None,
             begun: None,
         }
+    }
+
+    /// Takes lost bytes for content of a frame whose length is known. `None` if
+    /// they were more than that.
+    fn lose_content(&mut self, length: u64) -> Option<FrameHeader> {
+        let Stage::Data(data) = &mut self.stage else {
+            return None;
+        };
+        let left = u64::from(data.content)
+            .checked_sub(length)
+            .filter(|_| !data.pad_length)?;
+        data.content = left as u32;
+        Some(data.header)
     }
 
     fn become_lost(&mut self, shared: &mut Shared) {
@@ -323,7 +345,7 @@ impl Half {
             data.content -= 1;
             data.padding = u32::from(bytes[0]).min(data.content);
             data.content -= data.padding;
-            let complete = data.content + data.padding == 0;
+            let complete = data.is_complete();
             let mut step = self.framing_of(context, stream, 1);
             step.ends = complete && self.complete(context);
             return step;
@@ -336,7 +358,7 @@ impl Half {
         };
         let consumed = bytes.len().min((*left).max(1) as usize);
         *left = left.saturating_sub(consumed as u32);
-        let complete = data.content + data.padding == 0;
+        let complete = data.is_complete();
         let mut step = self.framing_of(context, stream, consumed);
         if is_content {
             step.show = self.content(stream, bytes, consumed, context);
@@ -478,61 +500,31 @@ impl Half {
     }
 
     fn header_block(&mut self, block: &HeaderBlock, context: &mut Context<'_>) -> bool {
+        let Context {
+            time,
+            shared,
+            output,
+        } = context;
         let HeaderBlock {
-            header,
-            promised,
-            ref fragments,
+            header, promised, ..
         } = *block;
-        let view = &mut context.output.view;
-        let ends = if header.ends_stream() {
-            ", end of stream"
-        } else {
-            ""
-        };
-        let (name, stream) = (header.name(), header.stream);
-        match promised {
-            Some(promised) => {
-                view.words(format_args!(
-                    "{name}, stream {stream}, promises stream {promised}\n"
-                ));
-            }
-            None => view.words(format_args!("{name}, stream {stream}{ends}\n")),
-        }
-        let mut fields = Fields::new();
-        let decoded = self.hpack.decode(fragments, |name, value| {
-            view.push(super::ViewPart::Words, name);
-            view.push(super::ViewPart::Words, b": ");
-            view.push(super::ViewPart::Words, value);
-            view.push(super::ViewPart::Words, b"\n");
-            fields.push(name, value);
-        });
-        if decoded.is_err() {
-            view.words(format_args!("-- the header block does not decode --\n"));
-        }
-        view.push(super::ViewPart::Words, b"\n");
-        let is_late = self.has_message(header.stream, context.shared);
-        let head = fields.into_head(self.kind(context.shared), is_late);
-        let (direction, time) = (self.direction, context.time);
+        let fields = block.decode(&mut self.hpack, &mut output.view);
+        let behind_head = self.has_message(header.stream, shared);
+        let head = fields.into_head(self.kind(shared), behind_head);
         if let Some(promised) = promised {
-            context
-                .shared
-                .streams
-                .promise(promised, Arc::new(head), time);
+            shared.streams.promise(promised, Arc::new(head), *time);
             return false;
         }
-        self.learn(&head, context.shared);
-        let kind = self.kind(context.shared);
+        self.learn(&head, shared);
+        let (direction, kind) = (self.direction, self.kind(shared));
         let block = Block {
             direction,
-            time,
+            time: *time,
             kind,
             head,
         };
-        context
-            .shared
-            .streams
-            .head(header.stream, block, context.output);
-        self.begun = Some(self.heads(context.shared, header.stream));
+        shared.streams.head(header.stream, block, output);
+        self.begun = Some(self.heads(shared, header.stream));
         self.ended(header, context)
     }
 

@@ -3,11 +3,12 @@
 
 use super::State;
 use super::block::{Assembler, Part};
-use crate::decode::{Input, MessageKind, Note, NotePart, Output, Source, Step};
+use crate::decode::{self, Input, MessageKind, Note, NotePart, Output, Source, Step};
 use crate::event::{Data, Direction, Process, Timestamp};
-use crate::flow::Flow;
-use crate::item::{ConnectionInfo, Item, Message, MessagePart};
+use crate::flow::{Flow, Lost};
+use crate::item::{ConnectionInfo, Gap, Item, Message, MessagePart};
 use crate::sink::{Outlet, SinkError};
+use crate::summary::Summary;
 
 /// The part of a data event that was not seen before.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,85 @@ pub(super) struct Target<'a> {
     pub(super) assembler: &'a mut Assembler,
     pub(super) outlet: &'a mut Outlet,
     pub(super) output: &'a mut Output,
+    pub(super) summary: &'a mut Summary,
+}
+
+impl Target<'_> {
+    pub(super) fn open(&mut self, connection: &ConnectionInfo) -> Result<(), SinkError> {
+        self.summary.connections += 1;
+        self.outlet.item(&Item::Open(connection))
+    }
+
+    pub(super) fn flush(&mut self, flow: &mut Flow<State>) -> Result<(), SinkError> {
+        self.assembler
+            .flush(&mut flow.state.pending, &flow.info, self.outlet)
+    }
+
+    /// Bytes that came, and bytes that had come before.
+    pub(super) fn count(&mut self, direction: Direction, fresh: u64, repeated: u64) {
+        let captured = &mut self.summary.bytes[direction as usize].captured;
+        *captured = captured.saturating_add(fresh);
+        self.summary.duplicate_events += u64::from(repeated > 0);
+        self.summary.duplicate_bytes += repeated;
+    }
+
+    /// Tells what was lost, and what the decoder makes of that.
+    pub(super) fn lose(
+        &mut self,
+        flow: &mut Flow<State>,
+        direction: Direction,
+        time: Timestamp,
+        lost: Lost,
+    ) -> Result<(), SinkError> {
+        self.flush(flow)?;
+        let Lost { offset, length } = lost;
+        let total = &mut self.summary.bytes[direction as usize].lost;
+        *total = total.saturating_add(length);
+        self.summary.gaps += 1;
+        let connection = &flow.info;
+        self.outlet.item(&Item::Gap(Gap {
+            time,
+            connection,
+            direction,
+            offset,
+            length,
+        }))?;
+        let lost = decode::Lost {
+            direction,
+            time,
+            length,
+        };
+        flow.state.conversation.lose(lost, self.output);
+        self.tell(flow, direction, time)
+    }
+
+    /// No more will come in a direction.
+    pub(super) fn end(
+        &mut self,
+        flow: &mut Flow<State>,
+        direction: Direction,
+        time: Timestamp,
+    ) -> Result<(), SinkError> {
+        flow.state.conversation.end(direction, time, self.output);
+        self.tell(flow, direction, time)
+    }
+
+    /// Hands on what the decoder noted without input.
+    fn tell(
+        &mut self,
+        flow: &Flow<State>,
+        direction: Direction,
+        time: Timestamp,
+    ) -> Result<(), SinkError> {
+        let (connection, process) = (&flow.info, &flow.info.process);
+        let origin = Origin {
+            time,
+            connection,
+            process,
+            direction,
+        };
+        origin.tell(self.output, &[], self.outlet)
+    }
 }
 
 impl Piece<'_> {
@@ -96,21 +176,16 @@ impl Piece<'_> {
 
 /// What the parts of messages found in one step have in common.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Origin<'a> {
-    pub(super) time: Timestamp,
-    pub(super) connection: &'a ConnectionInfo,
-    pub(super) process: &'a Process,
-    pub(super) direction: Direction,
+struct Origin<'a> {
+    time: Timestamp,
+    connection: &'a ConnectionInfo,
+    process: &'a Process,
+    direction: Direction,
 }
 
 impl Origin<'_> {
     /// Hands on what the decoder noted of `input`.
-    pub(super) fn tell(
-        self,
-        output: &Output,
-        input: &[u8],
-        outlet: &mut Outlet,
-    ) -> Result<(), SinkError> {
+    fn tell(self, output: &Output, input: &[u8], outlet: &mut Outlet) -> Result<(), SinkError> {
         output.notes.iter().try_for_each(|note| {
             let part = part_of(note, output, input);
             let Self {

@@ -1,7 +1,8 @@
 //! Header blocks: what is HPACK's of a frame, and the head that the fields make.
 
 use super::frame::{self, FrameHeader};
-use crate::decode::{Head, MessageKind};
+use crate::decode::hpack::Hpack;
+use crate::decode::{Head, MessageKind, View, ViewPart};
 
 #[derive(Debug)]
 pub(super) struct HeaderBlock {
@@ -35,6 +36,38 @@ impl HeaderBlock {
             promised,
             fragments: payload.to_vec(),
         }
+    }
+}
+
+impl HeaderBlock {
+    /// Shows the block in words; what decodes of it is in the fields.
+    pub(super) fn decode(&self, hpack: &mut Hpack, view: &mut View) -> Fields {
+        let (name, stream) = (self.header.name(), self.header.stream);
+        let ends = if self.header.ends_stream() {
+            ", end of stream"
+        } else {
+            ""
+        };
+        match self.promised {
+            None => view.words(format_args!("{name}, stream {stream}{ends}\n")),
+            Some(promised) => {
+                view.words(format_args!(
+                    "{name}, stream {stream}, promises stream {promised}\n"
+                ));
+            }
+        }
+        let mut fields = Fields::new();
+        let decoded = hpack.decode(&self.fragments, |name, value| {
+            for words in [name, b": ", value, b"\n"] {
+                view.push(ViewPart::Words, words);
+            }
+            fields.push(name, value);
+        });
+        if decoded.is_err() {
+            view.words(format_args!("-- the header block does not decode --\n"));
+        }
+        view.push(ViewPart::Words, b"\n");
+        fields
     }
 }
 

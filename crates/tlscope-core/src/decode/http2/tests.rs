@@ -278,6 +278,27 @@ fn lost_content_leaves_the_framing() {
 }
 
 #[test]
+fn content_lost_up_to_its_end_ends_the_frame() {
+    let mut t = Transcript::default();
+    t.call(
+        Sent,
+        &[opening(), frame(1, 5, 1, REQUEST), frame(1, 5, 3, REQUEST)].concat(),
+    );
+    let data = frame(0, 1, 1, &[b'x'; 100]);
+    let answer = [settings(), frame(1, 4, 1, RESPONSE)].concat();
+    t.call(Received, &answer).call(Received, &data[..50]);
+    t.notes.clear();
+    t.lose(Received, 59);
+    t.call(Received, &frame(1, 5, 3, RESPONSE));
+    assert!(
+        t.notes
+            .ends_with("2 3 HTTP2Response: finished 0 Some(3) true\n"),
+        "{}",
+        t.notes
+    );
+}
+
+#[test]
 fn lost_frames_are_plain_until_a_call_begins_with_frames() {
     let mut t = Transcript::default();
     t.call(Sent, &[opening(), frame(1, 5, 1, REQUEST)].concat());
