@@ -42,12 +42,12 @@ enum counter {
 };
 
 struct config {
-	__u32 pid; /* 0: every process */
+	__u32 pid_set; /* only processes in the `pids` map are wanted */
 	__u32 uid;
 	__u32 uid_set;	    /* uid is a filter only when this is not 0 */
 	__u32 shards;	    /* ring buffers in use: a power of two */
 	__u32 wakeup_bytes; /* fill level of a ring at which its reader is woken */
-	__u32 reserved;
+	__u32 follow;	    /* children of wanted processes are wanted too */
 };
 
 /* A walk from a pointer to a field: all steps but the last are dereferenced. */

@@ -57,8 +57,18 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
+struct atomic {
+	int counter;
+};
+
+struct signal_struct {
+	struct atomic live; /* threads that have not begun to exit */
+};
+
 struct task_struct {
+	int tgid;
 	struct files_struct *files;
+	struct signal_struct *signal;
 };
 
 #pragma clang attribute pop

@@ -59,6 +59,15 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
+/* The processes asked for, and their children when those are followed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, __u8);
+} pids SEC(".maps");
+
 /* Ends of connections that found no room in the buffer: read at the end. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -94,10 +103,11 @@ static __always_inline struct config *configuration(void)
 static __always_inline bool wanted(void)
 {
 	const struct config *cfg = configuration();
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 
 	if (!cfg)
 		return false;
-	if (cfg->pid && cfg->pid != bpf_get_current_pid_tgid() >> 32)
+	if (cfg->pid_set && !bpf_map_lookup_elem(&pids, &pid))
 		return false;
 	if (cfg->uid_set && cfg->uid != (__u32)bpf_get_current_uid_gid())
 		return false;

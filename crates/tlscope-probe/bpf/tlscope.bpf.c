@@ -7,6 +7,7 @@
 #ifdef TLSCOPE_CORE
 #include "kernel.h"
 #include "output_ring.h"
+#include "follow.h"
 #else
 #include "output_perf.h"
 #endif

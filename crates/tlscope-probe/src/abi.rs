@@ -86,7 +86,16 @@ macro_rules! abi_struct {
     };
 }
 
-abi_struct! { Config { pid: u32, uid: u32, uid_set: u32, shards: u32, wakeup_bytes: u32, reserved: u32, } }
+abi_struct! {
+    Config {
+        pid_set: u32,
+        uid: u32,
+        uid_set: u32,
+        shards: u32,
+        wakeup_bytes: u32,
+        follow: u32,
+    }
+}
 
 abi_struct! {
     #[derive(Default)]

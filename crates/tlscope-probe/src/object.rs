@@ -13,7 +13,7 @@ use zerocopy::IntoBytes;
 use crate::abi::Config;
 use crate::attach::Needs;
 use crate::features::AttachMode;
-use crate::programs::{OWNER_PROGRAMS, Point, ROLE_PROGRAMS};
+use crate::programs::{FOLLOW_PROGRAMS, OWNER_PROGRAMS, Point, ROLE_PROGRAMS};
 
 #[repr(align(8))]
 struct Aligned<T: ?Sized>(T);
@@ -65,6 +65,8 @@ pub enum LoadError {
         "the kernel has no BTF or no ring buffers, which the core object needs; use -b 0 or -b 2"
     )]
     CoreUnsupported,
+    #[error("children can only be followed with the core object: leave out -b 2, or --follow")]
+    FollowUnsupported,
     #[error("a {size}-byte buffer cannot be made: {source}; choose a smaller --mapsize")]
     Buffer { size: u32, source: libbpf_rs::Error },
 }
@@ -120,7 +122,7 @@ pub(crate) struct Loaded {
 }
 
 /// Loads the first object of a capture.
-pub(crate) fn load(settings: &Settings) -> Result<Loaded, LoadError> {
+pub(crate) fn load(settings: &Settings, pids: &[u32]) -> Result<Loaded, LoadError> {
     let mut open = open(settings)?;
     let rings = match settings.kind {
         ObjectKind::Core => create_rings(&mut open, settings)?,
@@ -129,7 +131,7 @@ pub(crate) fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     select_programs(&mut open, settings, true);
     shrink_unused_maps(&mut open, settings.needs).map_err(|e| refused(settings.kind, e))?;
     let object = open.load().map_err(|e| refused(settings.kind, e))?;
-    fill_maps(&object, settings, &rings).map_err(|e| refused(settings.kind, e))?;
+    fill_maps(&object, settings, &rings, pids).map_err(|e| refused(settings.kind, e))?;
     Ok(Loaded { object, rings })
 }
 
@@ -189,6 +191,7 @@ fn select_programs(open: &mut OpenObject, settings: &Settings, first: bool) {
         let wanted = match name.as_str() {
             // The tail-call map refers to it, used or not.
             "emit_rest" => true,
+            name if FOLLOW_PROGRAMS.contains(&name) => first && settings.config.follow != 0,
             name if socket_route.contains(&name) => first && settings.needs.data,
             name if OWNER_PROGRAMS.iter().any(|row| row.program == name) => {
                 first && settings.needs.owners
@@ -261,7 +264,12 @@ fn create_rings(open: &mut OpenObject, settings: &Settings) -> Result<Vec<MapHan
     Ok(rings)
 }
 
-fn fill_maps(object: &Object, settings: &Settings, rings: &[MapHandle]) -> libbpf_rs::Result<()> {
+fn fill_maps(
+    object: &Object,
+    settings: &Settings,
+    rings: &[MapHandle],
+    pids: &[u32],
+) -> libbpf_rs::Result<()> {
     for map in object.maps() {
         if map.name() == "config_map" {
             map.update(
@@ -269,6 +277,11 @@ fn fill_maps(object: &Object, settings: &Settings, rings: &[MapHandle]) -> libbp
                 settings.config.as_bytes(),
                 MapFlags::ANY,
             )?;
+        }
+        if map.name() == "pids" {
+            for pid in pids {
+                map.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)?;
+            }
         }
         if map.name() == "rings" {
             for (shard, ring) in (0_u32..).zip(rings) {

@@ -130,6 +130,9 @@ pub(crate) const OWNER_PROGRAMS: &[OwnerProgram] = &[
     owner("owner_udp_recvmsg", OwnerPoint::Kprobe, "udp_recvmsg"),
 ];
 
+/// Raw tracepoints of the same names.
+pub(crate) const FOLLOW_PROGRAMS: [&str; 2] = ["sched_process_fork", "sched_process_exit"];
+
 pub(crate) fn of_role(role: Role) -> Option<&'static RoleProgram> {
     ROLE_PROGRAMS.iter().find(|row| row.role == role)
 }

@@ -13,7 +13,7 @@ use crate::attach::{self, Attachment, Needs};
 use crate::events::EventSource;
 use crate::features::{self, AttachMode, Features};
 use crate::object::{self, LoadError, ObjectKind, Settings};
-use crate::programs::{OWNER_PROGRAMS, OwnerPoint, OwnerProgram};
+use crate::programs::{FOLLOW_PROGRAMS, OWNER_PROGRAMS, OwnerPoint, OwnerProgram};
 
 /// Shards beyond this add memory, not throughput: one reader drains them all.
 const SHARDS_MAX: u32 = 8;
@@ -27,7 +27,10 @@ const IMAGES_MAX: u32 = 1024;
 #[derive(Debug, Clone)]
 pub struct Options {
     pub needs: Needs,
-    pub pid: Option<u32>,
+    /// Only these processes; empty for all.
+    pub pids: Vec<u32>,
+    /// Children of `pids` too; needs the core object.
+    pub follow: bool,
     pub uid: Option<u32>,
     /// Bytes a shard; rounded up to a power of two of at least one page.
     pub shard_bytes: u32,
@@ -86,6 +89,7 @@ pub struct Tracer {
     rings: Vec<MapHandle>,
     settings: Settings,
     route: SocketRoute,
+    /// The one process that probes are for, where the kernel can tell.
     pid: Option<u32>,
     images: u32,
 }
@@ -99,7 +103,11 @@ impl Tracer {
             Some(ObjectKind::Core) if !features.can_core() => {
                 return Err(LoadError::CoreUnsupported);
             }
+            Some(ObjectKind::Noncore) if options.follow => {
+                return Err(LoadError::FollowUnsupported);
+            }
             Some(ObjectKind::Core) => &[ObjectKind::Core],
+            None if options.follow => &[ObjectKind::Core],
             None if features.can_core() => &[ObjectKind::Core, ObjectKind::Noncore],
             Some(ObjectKind::Noncore) | None => &[ObjectKind::Noncore],
         };
@@ -131,17 +139,20 @@ impl Tracer {
             mode,
             needs: options.needs,
             config: abi::Config {
-                pid: options.pid.unwrap_or(0),
+                pid_set: u32::from(!options.pids.is_empty()),
                 uid: options.uid.unwrap_or(0),
                 uid_set: u32::from(options.uid.is_some()),
                 shards: cpus.next_power_of_two().min(SHARDS_MAX),
                 wakeup_bytes: WAKEUP_BYTES.min(shard_bytes / 4),
-                reserved: 0,
+                follow: u32::from(options.follow),
             },
             shard_bytes,
         };
-        let loaded = object::load(&settings)?;
+        let loaded = object::load(&settings, &options.pids)?;
         let (route, mut links) = watch_sockets(&loaded.object, settings)?;
+        if options.follow {
+            links.extend(watch_processes(&loaded.object, settings.kind)?);
+        }
         if settings.needs.owners {
             links.extend(watch_owners(&loaded.object));
         }
@@ -151,9 +162,17 @@ impl Tracer {
             rings: loaded.rings,
             settings,
             route,
-            pid: options.pid,
+            pid: only_process(options),
             images: 0,
         })
+    }
+
+    /// Wants one more process: one that was there before `follow` could see it begin.
+    pub fn want(&self, pid: u32) {
+        if let Some(map) = self.map("pids") {
+            // A full map leaves the process out, as it would its children.
+            let _ = map.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY);
+        }
     }
 
     pub fn object_kind(&self) -> ObjectKind {
@@ -299,6 +318,29 @@ impl Tracer {
 
 fn word(bytes: &Vec<u8>) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.as_slice().try_into().ok()?))
+}
+
+/// A kernel that knows it puts the breakpoints into this process alone.
+fn only_process(options: &Options) -> Option<u32> {
+    match options.pids.as_slice() {
+        [pid] if !options.follow => Some(*pid),
+        _ => None,
+    }
+}
+
+/// Sees children of wanted processes begin, and wanted processes end.
+fn watch_processes(object: &Object, kind: ObjectKind) -> Result<Vec<Link>, LoadError> {
+    FOLLOW_PROGRAMS
+        .iter()
+        .map(|name| {
+            let program = object.progs_mut().find(|program| program.name() == *name);
+            let attach = program.map(|program| program.attach_raw_tracepoint(*name));
+            let missing = || Err(libbpf_rs::Error::from_raw_os_error(libc::ENOENT));
+            attach
+                .unwrap_or_else(missing)
+                .map_err(|e| object::refused(kind, e))
+        })
+        .collect()
 }
 
 /// Attaches the best route to sockets that this kernel has, by attempt.

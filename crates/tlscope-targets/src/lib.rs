@@ -15,5 +15,5 @@ mod socket;
 pub use finder::{Finder, ScanError, ScanReport};
 pub use image::{FoundBy, ImageId, NamedError, Target, named};
 pub use names::{NamePattern, OPENSSL};
-pub use process::{ProcessInfo, is_alive, process};
+pub use process::{ProcessInfo, descendants, is_alive, process};
 pub use socket::{SocketPeer, socket_peer};

@@ -29,6 +29,28 @@ pub fn is_alive(pid: u32, start_time: u64) -> bool {
         .is_some_and(|stat| stat.start_time == start_time && stat.alive())
 }
 
+/// All processes that descend from these, as far as their parents still live.
+pub fn descendants(roots: &[u32]) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut parents: Vec<(u32, u32)> = pids
+        .filter_map(|pid| Some((pid, read_stat(Path::new("/proc"), pid)?.parent)))
+        .collect();
+    let mut found: Vec<u32> = roots.to_vec();
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        next += 1;
+        parents.retain(|(pid, its_parent)| {
+            let child = *its_parent == parent && !found.contains(pid);
+            if child {
+                found.push(*pid);
+            }
+            !child
+        });
+    }
+    found.split_off(roots.len())
+}
+
 fn process_in(proc_dir: &Path, pid: u32) -> Option<ProcessInfo> {
     let stat = read_stat(proc_dir, pid)?;
     let dir = proc_dir.join(pid.to_string());
@@ -48,6 +70,7 @@ fn process_in(proc_dir: &Path, pid: u32) -> Option<ProcessInfo> {
 struct Stat {
     comm: String,
     state: u8,
+    parent: u32,
     start_time: u64,
 }
 
@@ -73,6 +96,10 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
         .split(u8::is_ascii_whitespace)
         .filter(|f| !f.is_empty());
     let state = *fields.clone().next()?.first()?;
+    let parent = std::str::from_utf8(fields.clone().nth(1)?)
+        .ok()?
+        .parse()
+        .ok()?;
     let start_time = std::str::from_utf8(fields.nth(START_TIME)?)
         .ok()?
         .parse()
@@ -80,6 +107,7 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
     Some(Stat {
         comm,
         state,
+        parent,
         start_time,
     })
 }
@@ -106,6 +134,27 @@ mod tests {
         assert_eq!(stat.comm, "a) b (c");
         assert_eq!(stat.state, b'S');
         assert_eq!(stat.start_time, 98765);
+    }
+
+    #[test]
+    fn a_child_of_a_child_descends() {
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "(cat; true); true"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let own = std::process::id();
+        let found = loop {
+            let found = descendants(&[own]);
+            // The shell, its subshell, and the cat that this starts in its own time.
+            if found.len() >= 3 || shell.try_wait().unwrap().is_some() {
+                break found;
+            }
+        };
+        assert!(found.contains(&shell.id()), "{found:?}");
+        assert_eq!(descendants(&[shell.id()]).len(), 2, "{found:?}");
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tlscope_core::filter::StatusRange;
 
 /// Shows what TLS hides: plaintext and TLS secrets of running programs, by eBPF
 /// uprobes. No CA certificate, no change to the program, no restart.
@@ -31,6 +32,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of its own
 pub(crate) struct TlsArgs {
     /// What to write
     #[arg(short, long, value_enum, default_value_t = Model::Text)]
@@ -41,9 +43,14 @@ pub(crate) struct TlsArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) libssl: Vec<PathBuf>,
 
-    /// Capture only this process; 0 is every process
-    #[arg(short, long, default_value_t = 0)]
-    pub(crate) pid: u32,
+    /// Capture only these processes: numbers with commas between, or the flag again; 0 is every
+    /// process
+    #[arg(short, long, value_delimiter = ',', default_value = "0")]
+    pub(crate) pid: Vec<u32>,
+
+    /// With --pid: their children too, those that are there and those that come
+    #[arg(long)]
+    pub(crate) follow: bool,
 
     /// Capture only this user's processes: a name, a number, `=0` for root by number; 0 is every user
     #[arg(short, long, value_name = "USER", default_value = "0")]
@@ -74,6 +81,13 @@ pub(crate) struct TlsArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) tsize: usize,
 
+    /// Write all HTTP exchanges to a HAR 1.2 file besides (mode 0600, overwritten)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) har: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+
     #[command(flatten)]
     pub(crate) packets: PacketArgs,
 
@@ -93,6 +107,35 @@ pub(crate) struct TlsArgs {
     /// Force an attach mode instead of the best one
     #[arg(long, value_enum, value_name = "MODE", hide = true)]
     pub(crate) attach: Option<Attach>,
+}
+
+/// Each flag may be given again: one of its values must match. The summary counts all the same.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "What is shown (-m text)")]
+pub(crate) struct FilterArgs {
+    /// Only HTTP messages for this host; `*.example.org` is every host below it
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Vec<String>,
+
+    /// Only HTTP messages whose path begins so
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) path: Vec<String>,
+
+    /// Only HTTP messages of this method
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) method: Vec<String>,
+
+    /// Only HTTP responses of this status: 404, 5xx or 500-599
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Vec<StatusRange>,
+
+    /// Only connections with this port at either end
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Vec<u16>,
+
+    /// Only threads of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) comm: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

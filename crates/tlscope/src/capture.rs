@@ -64,7 +64,7 @@ pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
         Some(packets) => Some(Recorder::open(config, packets)?),
         None => None,
     };
-    let pipeline = Pipeline::new(PipelineOptions::default(), sinks);
+    let pipeline = Pipeline::new(pipeline_options(config), sinks);
     let receiver = Receiver::new(pipeline, recorder);
     let source = tracer.events().map_err(load_failure)?;
     announce_ready(config)?;
@@ -124,16 +124,34 @@ fn first_images(config: &Config, finder: &mut Finder) -> Result<Vec<Image>, Fail
     Ok(images)
 }
 
+fn pipeline_options(config: &Config) -> PipelineOptions {
+    let filter = config
+        .plaintext
+        .as_ref()
+        .map(|plaintext| plaintext.filter.clone());
+    PipelineOptions {
+        filter: filter.unwrap_or_default(),
+        ..Default::default()
+    }
+}
+
 fn load(config: &Config) -> Result<Tracer, Failure> {
     let options = Options {
         needs: config.needs(),
-        pid: config.pid,
+        pids: config.pids.clone(),
+        follow: config.follow,
         uid: config.uid,
         shard_bytes: config.shard_bytes,
         object: config.object,
         mode: config.mode,
     };
     let tracer = Tracer::load(&options).map_err(load_failure)?;
+    // The tracer sees children begin from here on; these began before.
+    if config.follow {
+        for pid in tlscope_targets::descendants(&config.pids) {
+            tracer.want(pid);
+        }
+    }
     eprintln!(
         "tlscope: {} object, attach mode {}",
         tracer.object_kind(),

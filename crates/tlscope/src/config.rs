@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use tlscope_core::filter::Filter;
 use tlscope_probe::packets::{SNAPSHOT_MAX, check_expression};
 use tlscope_probe::{AttachMode, Needs, ObjectKind};
 
-use crate::args::{Attach, Model, PacketArgs, TlsArgs, User};
+use crate::args::{Attach, FilterArgs, Model, PacketArgs, TlsArgs, User};
 
 const DEFAULT_KEYLOG: &str = "tlscope_tls_keylog.log";
 
@@ -18,7 +19,10 @@ const DEFAULT_KEYLOG: &str = "tlscope_tls_keylog.log";
 pub(crate) struct Config {
     /// Named libraries; none means search.
     pub(crate) libraries: Vec<PathBuf>,
-    pub(crate) pid: Option<u32>,
+    /// Only these processes; empty for all.
+    pub(crate) pids: Vec<u32>,
+    /// Their children too.
+    pub(crate) follow: bool,
     pub(crate) uid: Option<u32>,
     pub(crate) plaintext: Option<Plaintext>,
     pub(crate) keylog: Option<Destination>,
@@ -37,6 +41,8 @@ pub(crate) struct Plaintext {
     pub(crate) to: Destination,
     pub(crate) form: Form,
     pub(crate) truncate: Option<usize>,
+    pub(crate) har: Option<PathBuf>,
+    pub(crate) filter: Filter,
 }
 
 /// What to capture of the network, and where to write it.
@@ -91,14 +97,18 @@ impl Config {
             (None, Model::Keylog) => Some(Destination::File(DEFAULT_KEYLOG.into())),
             (None, Model::Text | Model::Pcap) => None,
         };
-        if args.model != Model::Text && (args.json || args.hex || args.raw) {
+        let filter = filter(&args.filter);
+        let shaped = args.json || args.hex || args.raw || args.har.is_some();
+        if args.model != Model::Text && (shaped || filter != Filter::default()) {
             return Err(anyhow!(
-                "--json, --hex and --raw shape plaintext: they need -m text"
+                "--json, --hex, --raw, --har and the filters by what is said are for plaintext: \
+                 they need -m text"
             ));
         }
         Ok(Self {
             libraries: args.libssl.clone(),
-            pid: (args.pid != 0).then_some(args.pid),
+            pids: pids(args)?,
+            follow: args.follow,
             uid: uid(&args.uid)?,
             plaintext,
             keylog,
@@ -191,6 +201,30 @@ fn plaintext(args: &TlsArgs) -> Plaintext {
         to,
         form,
         truncate: (args.tsize != 0).then_some(args.tsize),
+        har: args.har.clone(),
+        filter: filter(&args.filter),
+    }
+}
+
+/// `--pid 0` is no filter.
+fn pids(args: &TlsArgs) -> Result<Vec<u32>> {
+    let pids: Vec<u32> = args.pid.iter().copied().filter(|pid| *pid != 0).collect();
+    if args.follow && pids.is_empty() {
+        return Err(anyhow!(
+            "--follow follows the children of processes: it needs --pid"
+        ));
+    }
+    Ok(pids)
+}
+
+fn filter(args: &FilterArgs) -> Filter {
+    Filter {
+        hosts: args.host.clone(),
+        path_prefixes: args.path.clone(),
+        methods: args.method.clone(),
+        statuses: args.status.clone(),
+        ports: args.port.clone(),
+        comms: args.comm.clone(),
     }
 }
 

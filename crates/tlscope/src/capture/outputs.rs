@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tlscope_core::sink::{JsonOptions, JsonSink, KeylogSink, Sink, TextOptions, TextSink};
+use tlscope_core::sink::{HarSink, JsonOptions, JsonSink, KeylogSink, Sink, TextOptions, TextSink};
 
 use crate::config::{Config, Destination, Form, Plaintext};
 
@@ -18,6 +18,9 @@ pub(crate) fn open(config: &Config) -> Result<Vec<Box<dyn Sink + Send>>> {
     let mut sinks = Vec::new();
     if let Some(plaintext) = &config.plaintext {
         sinks.push(plaintext_sink(plaintext)?);
+        if let Some(path) = &plaintext.har {
+            sinks.push(Box::new(HarSink::new(create(path)?)));
+        }
     }
     if let Some(destination) = &config.keylog {
         sinks.push(keylog_sink(destination)?);

@@ -75,7 +75,7 @@ impl Recorder {
         let options = RecordingOptions {
             hold: HoldOptions {
                 cap: packets.hold,
-                owned_only: config.pid.is_some() || config.uid.is_some(),
+                owned_only: !config.pids.is_empty() || config.uid.is_some(),
                 ..HoldOptions::default()
             },
             count: packets.count,
