@@ -9,13 +9,14 @@ mod relocations;
 mod symbols;
 
 use std::cell::Cell;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use memchr::memmem;
 use object::LittleEndian;
 use object::elf::{
-    EM_AARCH64, EM_X86_64, FileHeader64, PF_X, PT_LOAD, ProgramHeader64, SectionHeader64,
+    EM_AARCH64, EM_X86_64, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_LOAD, ProgramHeader64, SHT_NOTE,
+    SectionHeader64,
 };
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
 use serde::Serialize;
@@ -92,7 +93,7 @@ type ProgramHeaders<'d> = &'d [ProgramHeader64<LittleEndian>];
 type Sections<'d> = SectionTable<'d, Header>;
 
 /// Instructions walked for one image. The most that a real one took is 50 thousand.
-const STEPS: u64 = 2_000_000;
+const STEPS: u64 = 500_000;
 
 /// A parsed image.
 #[derive(Debug)]
@@ -270,46 +271,61 @@ fn load_segments<'d>(
     headers: ProgramHeaders<'_>,
     bytes: &'d [u8],
 ) -> Result<Vec<Segment<'d>>, ImageError> {
-    let mut segments = Vec::new();
-    for segment in headers
+    // Linkers write about ten. Every search goes through all of them, so many that overlap would
+    // make an image cost far more than its size.
+    const MOST: usize = 256;
+    const OVERLAP: usize = 4;
+    let loads = headers
         .iter()
-        .filter(|segment| segment.p_type(LittleEndian) == PT_LOAD)
-    {
-        let (offset, size) = segment.file_range(LittleEndian);
-        // A truncated file keeps what it still has of a segment.
-        let range = offset as usize..bytes.len().min(offset.saturating_add(size) as usize);
-        segments.push(Segment {
-            address: Address(segment.p_vaddr(LittleEndian)),
-            offset: FileOffset(offset),
-            executable: segment.p_flags(LittleEndian).contains(PF_X),
-            bytes: bytes.get(range).unwrap_or_default(),
-        });
+        .filter(|segment| segment.p_type(LittleEndian) == PT_LOAD);
+    let segments: Vec<Segment<'d>> = loads.take(MOST).map(|load| segment(load, bytes)).collect();
+    let mapped: usize = segments.iter().map(|segment| segment.bytes.len()).sum();
+    match mapped {
+        0 => Err(ImageError::Malformed("it has no segment to load".into())),
+        _ if mapped / OVERLAP > bytes.len() => Err(ImageError::Malformed(
+            "its segments overlap many times".into(),
+        )),
+        _ => Ok(segments),
     }
-    if segments.iter().any(|segment| !segment.bytes.is_empty()) {
-        Ok(segments)
-    } else {
-        Err(ImageError::Malformed("it has no segment to load".into()))
+}
+
+fn segment<'d>(header: &ProgramHeader64<LittleEndian>, bytes: &'d [u8]) -> Segment<'d> {
+    let (offset, size) = header.file_range(LittleEndian);
+    // A truncated file keeps what it still has of a segment.
+    let range = offset as usize..bytes.len().min(offset.saturating_add(size) as usize);
+    Segment {
+        address: Address(header.p_vaddr(LittleEndian)),
+        offset: FileOffset(offset),
+        executable: header.p_flags(LittleEndian).contains(PF_X),
+        bytes: bytes.get(range).unwrap_or_default(),
     }
 }
 
 fn build_id(sections: &Sections<'_>, bytes: &[u8]) -> Option<String> {
+    // A few sections of notes are usual; a hostile table could name one place many times.
+    const SECTIONS: usize = 16;
+    const LONGEST: usize = 64;
+    let of_notes =
+        |section: &&SectionHeader64<LittleEndian>| section.sh_type(LittleEndian) == SHT_NOTE;
     let id = sections
         .iter()
-        .find_map(|section: &SectionHeader64<LittleEndian>| {
+        .filter(of_notes)
+        .take(SECTIONS)
+        .find_map(|section| {
             let mut notes = section.notes(LittleEndian, bytes).ok()??;
             while let Ok(Some(note)) = notes.next() {
-                if note.n_type(LittleEndian) == object::elf::NT_GNU_BUILD_ID
-                    && note.name() == b"GNU"
-                {
+                if note.n_type(LittleEndian) == NT_GNU_BUILD_ID && note.name() == b"GNU" {
                     return Some(note.desc());
                 }
             }
             None
         })?;
-    Some(
-        id.iter()
-            .fold(String::new(), |text, byte| text + &format!("{byte:02x}")),
-    )
+    let id = id.get(..LONGEST).unwrap_or(id);
+    Some(id.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
 }
 
 #[allow(clippy::needless_pass_by_value)] // the shape that map_err wants

@@ -177,7 +177,8 @@ pub struct SinkAbi {
     pub secret: u8,
     pub length: u8,
     /// The argument that points at the client random, if there is one; else
-    /// `Layout::client_random` says where it stands.
+    /// `Layout::client_random` says where it stands. Its length is the next argument: 32, or 8
+    /// in a line labelled `RSA`, which is no random and is to be dropped.
     pub client_random: Option<u8>,
 }
 

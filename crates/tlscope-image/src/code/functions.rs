@@ -11,32 +11,46 @@ use crate::plan::Arch;
 /// By symbol or call frame; without either, the nearest place before it that is called directly.
 /// That is a start, but not for sure of this function: the caller walks from it and sees.
 pub(crate) fn starts_of(elf: &Elf<'_>, places: &[Address]) -> BTreeMap<Address, Address> {
-    // Larger functions than this exist, but none that a library's plan asks for.
-    const LARGEST: u64 = 0x4000;
     let mut starts: BTreeMap<Address, Address> = places
         .iter()
         .filter_map(|place| Some((*place, elf.function_around(*place)?.start)))
         .collect();
-    let unknown: Vec<Address> = places
+    let mut unknown: Vec<Address> = places
         .iter()
         .filter(|place| !starts.contains_key(place))
         .copied()
         .collect();
-    if unknown.is_empty() || !elf.frames.is_empty() {
-        return starts;
+    if !unknown.is_empty() && elf.frames.is_empty() {
+        unknown.sort_unstable();
+        starts.extend(called_before(elf, &unknown));
     }
+    starts
+}
+
+/// The nearest place before each of the sorted `places` that is called directly.
+fn called_before(elf: &Elf<'_>, places: &[Address]) -> Vec<(Address, Address)> {
+    // Larger functions than this exist, but none that a library's plan asks for.
+    const LARGEST: u64 = 0x4000;
+    let mut nearest: Vec<Option<Address>> = vec![None; places.len()];
     for_each_transfer(elf, Transfer::Call, &mut |_, target| {
-        for place in &unknown {
-            if place
-                .distance_from(target)
-                .is_some_and(|distance| distance < LARGEST)
-            {
-                let start = starts.entry(*place).or_insert(target);
-                *start = (*start).max(target);
-            }
+        // The first place behind the target; those behind it take over its answer below.
+        let behind = places.partition_point(|place| *place < target);
+        if let Some(known) = nearest.get_mut(behind) {
+            *known = (*known).max(Some(target));
         }
     });
-    starts
+    let mut found = Vec::new();
+    let mut last = None;
+    for (place, known) in places.iter().zip(nearest) {
+        last = last.max(known);
+        let near = last.filter(|start| {
+            place
+                .distance_from(*start)
+                .is_some_and(|distance| distance < LARGEST)
+        });
+        found.extend(near.map(|start| (*place, start)));
+    }
+    found
 }
 
 /// The functions that call `callee` directly, or end in a jump to it.

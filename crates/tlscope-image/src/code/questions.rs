@@ -1,6 +1,6 @@
 //! The questions that libraries ask of code. Each answer names the place that it was read from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use super::callee::{follow_stub, resolve};
@@ -199,7 +199,7 @@ pub(crate) fn takes_argument(elf: &Elf<'_>, function: Address, argument: u8) -> 
 }
 
 /// A call inside one function, its arguments in terms of that function's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct CallSite {
     pub(crate) at: Address,
     pub(crate) target: Option<Address>,
@@ -211,6 +211,7 @@ pub(crate) struct CallSite {
 /// The calls that a function makes, on every path that a walk within the limits reaches.
 pub(crate) fn calls_of(elf: &Elf<'_>, function: Address) -> Vec<CallSite> {
     let mut calls = Vec::new();
+    let mut seen = HashSet::new();
     walk(
         elf,
         function,
@@ -224,7 +225,7 @@ pub(crate) fn calls_of(elf: &Elf<'_>, function: Address) -> Vec<CallSite> {
                     through: target,
                     arguments,
                 };
-                if !calls.contains(&call) {
+                if seen.insert(call.clone()) {
                     calls.push(call);
                 }
             }
@@ -235,7 +236,7 @@ pub(crate) fn calls_of(elf: &Elf<'_>, function: Address) -> Vec<CallSite> {
 }
 
 /// A store to memory, in terms of the function's arguments.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Store {
     pub(crate) at: Address,
     pub(crate) to: Value,
@@ -244,6 +245,7 @@ pub(crate) struct Store {
 /// The stores of a function to places that can be told.
 pub(crate) fn stores_of(elf: &Elf<'_>, function: Address) -> Vec<Store> {
     let mut stores = Vec::new();
+    let mut seen = HashSet::new();
     walk(
         elf,
         function,
@@ -254,7 +256,7 @@ pub(crate) fn stores_of(elf: &Elf<'_>, function: Address) -> Vec<Store> {
                 && to.path().is_some()
             {
                 let store = Store { at, to };
-                if !stores.contains(&store) {
+                if seen.insert(store.clone()) {
                     stores.push(store);
                 }
             }

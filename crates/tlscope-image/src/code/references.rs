@@ -138,7 +138,13 @@ fn same_function(elf: &Elf<'_>, one: Address, other: Address) -> bool {
 fn keeps(elf: &Elf<'_>, register: Reg, from: Address, to: Address) -> bool {
     let mut at = from.checked_add(4);
     while let Some(address) = at.filter(|at| *at < to) {
-        let Some(instruction) = decode(elf, address) else {
+        // A hostile image can ask this of every instruction.
+        let decoded = if elf.spend_step() {
+            decode(elf, address)
+        } else {
+            None
+        };
+        let Some(instruction) = decoded else {
             return false;
         };
         let overwritten = instruction.effects.iter().any(|effect| match effect {

@@ -30,12 +30,18 @@ pub struct Relocations<'d> {
 impl<'d> Relocations<'d> {
     pub(super) fn read(sections: &Sections<'d>, bytes: &'d [u8]) -> Self {
         let mut slots = HashMap::new();
+        // No more entries than the file has room for: tables that share it are hostile.
+        let mut room = bytes.len() / size_of::<Rela64<LittleEndian>>();
         for section in sections
             .iter()
             .filter(|section| section.sh_type(LittleEndian) == SHT_RELA)
         {
             let Ok(Some((entries, symbols))) = section.rela(LittleEndian, bytes) else {
                 continue;
+            };
+            room = match room.checked_sub(entries.len()) {
+                Some(room) => room,
+                None => break,
             };
             // A table of section-relative entries (a .o file, or ld -q) has another meaning than a loader's table.
             let Ok(symbols) = sections.symbol_table_by_index(LittleEndian, bytes, symbols) else {
