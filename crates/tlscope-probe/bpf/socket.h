@@ -29,6 +29,9 @@ static __always_inline void connection_touches(__u64 object, struct sock *sk, in
 	if (fd < 0)
 		address.fd = sock_fd(sk);
 	sock_address(&address, sk);
+	/* A call may talk to a local daemon besides: the peer is not there. */
+	if (address.family == AF_UNIX && connection->socket.family > AF_UNIX)
+		return;
 	connection->socket = address;
 	connection->port_pair = ports;
 	connection->sock = (__u64)sk;
@@ -36,10 +39,17 @@ static __always_inline void connection_touches(__u64 object, struct sock *sk, in
 
 static __always_inline int socket_used(struct sock *sk)
 {
-	struct frame *frame = frame_current();
+	__u64 id = bpf_get_current_pid_tgid();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+	int i;
 
-	if (frame)
-		connection_touches(frame->object, sk, -1);
+	if (!thread)
+		return 0;
+	/* TLS over TLS: the socket is under every connection on the stack. */
+#pragma unroll
+	for (i = 0; i < FRAMES_MAX; i++)
+		if (i < thread->depth)
+			connection_touches(thread->frames[i].object, sk, -1);
 	return 0;
 }
 
