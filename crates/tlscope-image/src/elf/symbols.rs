@@ -86,6 +86,14 @@ impl<'d> Symbols<'d> {
         self.functions.get(*self.by_name.get(name)?)
     }
 
+    /// Every place that a name stands for: more than one if the image holds two copies of a library.
+    pub fn addresses_of(&self, name: &str) -> Vec<Address> {
+        let named = self.functions.iter().filter(|symbol| symbol.name == name);
+        let mut addresses: Vec<Address> = named.map(|symbol| symbol.address).collect();
+        addresses.dedup();
+        addresses
+    }
+
     /// The function that starts at an address.
     pub fn at(&self, address: Address) -> Option<&Symbol<'d>> {
         let index = self

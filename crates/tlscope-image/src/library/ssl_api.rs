@@ -80,6 +80,7 @@ pub(super) fn add(elf: &Elf<'_>, plan: &mut Plan, functions: Vec<Function>) {
             plan.missing.push(not_found(name));
         }
     }
+    plan.missing.extend(second_copies(elf, &functions));
     let delegations = delegations(elf, &functions);
     let mut taken = BTreeSet::new();
     for function in functions {
@@ -93,6 +94,26 @@ pub(super) fn add(elf: &Elf<'_>, plan: &mut Plan, functions: Vec<Function>) {
             add_probe(elf, plan, function);
         }
     }
+}
+
+/// Where a name stands for more than one place, one is planned and the others are said.
+fn second_copies(elf: &Elf<'_>, functions: &[Function]) -> Vec<Missing> {
+    let named = functions
+        .iter()
+        .filter(|function| function.symbol.is_some());
+    named
+        .flat_map(|function| {
+            let places = elf.symbols.addresses_of(function.name).into_iter();
+            let others = places.filter(|place| *place != function.address);
+            others.map(|place| Missing {
+                what: format!("`{}` at {place}", function.name),
+                why: format!(
+                    "the image holds another one at {}, which is planned",
+                    function.address
+                ),
+            })
+        })
+        .collect()
 }
 
 pub(super) fn not_found(name: &str) -> Missing {
