@@ -14,7 +14,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) clang-format-19 libssl-dev nginx redis-server 
 # Crates whose tests need neither root nor a kernel.
 PURE := -p tlscope -p tlscope-core -p tlscope-image -p tlscope-probe -p tlscope-targets
 
-.PHONY: help build demo test lint unit e2e bench format clean
+.PHONY: help build demo test lint unit e2e bench install-extcap format clean
 
 help:
 	@echo 'make demo   build, then capture a local HTTPS exchange'
@@ -22,6 +22,7 @@ help:
 	@echo 'make test   all checks and tests (as root: they trace real programs)'
 	@echo 'make lint | unit | e2e   parts of make test'
 	@echo 'make bench  measure what capturing costs'
+	@echo 'make install-extcap  show tlscope in the interface list of Wireshark'
 	@echo 'make format rewrite the sources in the house style'
 
 build:
@@ -59,6 +60,16 @@ bench:
 	$(CARGO) build --release --locked -p tlscope -p tlscope-tests
 	$(CARGO) build --release --locked -p tlscope-probe --example empty_pair
 	TLSCOPE_BIN="$(abspath $(TARGET))/release/tlscope" $(TARGET)/release/bench
+
+# EXTCAP=DIR puts it elsewhere than where the installed Wireshark looks.
+EXTCAP ?= $(shell tshark -G folders 2>/dev/null | sed -n 's/.*Extcap path:[[:space:]]*//p' | tail -1)
+
+install-extcap: build
+	@test -n "$(EXTCAP)" || { echo 'neither tshark nor EXTCAP=DIR says where to put it'; exit 1; }
+	mkdir -p "$(EXTCAP)"
+	ln -sf "$(abspath $(TARGET))/release/tlscope" "$(EXTCAP)/tlscope"
+	@echo 'Capturing takes root: start Wireshark as root, or give the program its capabilities:'
+	@echo '  setcap cap_bpf,cap_perfmon,cap_net_raw,cap_sys_ptrace,cap_dac_read_search=ep $(abspath $(TARGET))/release/tlscope'
 
 format:
 	$(CARGO) fmt --all

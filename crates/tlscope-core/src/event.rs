@@ -69,6 +69,17 @@ pub struct Process {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Comm(pub [u8; 16]);
 
+impl Comm {
+    /// Cut as the kernel cuts it.
+    pub fn new(name: &[u8]) -> Self {
+        let mut comm = [0; 16];
+        for (to, from) in comm.iter_mut().take(15).zip(name) {
+            *to = *from;
+        }
+        Self(comm)
+    }
+}
+
 impl fmt::Display for Comm {
     /// What acts on a terminal or would split a header line is shown as `?`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,4 +16,4 @@ pub use finder::{Finder, ScanError, ScanReport};
 pub use image::{FoundBy, ImageId, NamedError, Target, named};
 pub use names::{NamePattern, OPENSSL};
 pub use process::{ProcessInfo, descendants, is_alive, process};
-pub use socket::{SocketPeer, socket_peer};
+pub use socket::{OpenSocket, Transport, open_sockets};

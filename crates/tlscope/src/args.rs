@@ -29,6 +29,9 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Show what will work on this machine, and what will not, and why
     Doctor,
+    /// Answer Wireshark, which lists tlscope as an interface (see `make install-extcap`)
+    #[command(hide = true)]
+    Extcap(ExtcapArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -103,6 +106,10 @@ pub(crate) struct TlsArgs {
     /// Created when every probe is attached
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) ready_file: Option<PathBuf>,
+
+    /// Say nothing on stderr but warnings and errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 
     /// Force an attach mode instead of the best one
     #[arg(long, value_enum, value_name = "MODE", hide = true)]
@@ -201,6 +208,36 @@ pub(crate) struct InspectArgs {
     /// Write the plan as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Names and meanings are Wireshark's.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExtcapArgs {
+    #[arg(long)]
+    pub(crate) extcap_interfaces: bool,
+    #[arg(long)]
+    pub(crate) extcap_interface: Option<String>,
+    #[arg(long)]
+    pub(crate) extcap_dlts: bool,
+    #[arg(long)]
+    pub(crate) extcap_config: bool,
+    #[arg(long)]
+    pub(crate) extcap_capture_filter: Option<String>,
+    /// Of the program that asks; the answers are the same for all.
+    #[arg(long)]
+    pub(crate) extcap_version: Option<String>,
+    #[arg(long)]
+    pub(crate) capture: bool,
+    #[arg(long)]
+    pub(crate) fifo: Option<PathBuf>,
+    #[arg(long)]
+    pub(crate) ifname: Option<String>,
+    #[arg(long)]
+    pub(crate) pid: Option<String>,
+    #[arg(long)]
+    pub(crate) uid: Option<String>,
+    #[arg(long)]
+    pub(crate) libssl: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -25,6 +25,7 @@ use tlscope_core::event::{Event, Timestamp};
 use tlscope_core::pipeline::{Pipeline, PipelineOptions};
 use tlscope_core::sink::SinkError;
 use tlscope_core::summary::CaptureCounters;
+use tlscope_image::plan::Missing;
 use tlscope_probe::abi::{self, COUNTERS, Record, Unit};
 use tlscope_probe::{EventSource, LoadError, Options, Tracer, features};
 use tlscope_targets::{Finder, OPENSSL};
@@ -152,11 +153,8 @@ fn load(config: &Config) -> Result<Tracer, Failure> {
             tracer.want(pid);
         }
     }
-    eprintln!(
-        "tlscope: {} object, attach mode {}",
-        tracer.object_kind(),
-        tracer.attach_mode()
-    );
+    let (object, mode) = (tracer.object_kind(), tracer.attach_mode());
+    config.note(format_args!("tlscope: {object} object, attach mode {mode}"));
     Ok(tracer)
 }
 
@@ -171,7 +169,8 @@ fn attach_all(tracer: &mut Tracer, images: &[Image], config: &Config) -> usize {
 fn attach(tracer: &mut Tracer, image: &Image, config: &Config) -> bool {
     let (title, shown) = (image.title(), &image.shown);
     for missing in &image.plan.missing {
-        eprintln!("tlscope: {shown}: {}: {}", missing.what, missing.why);
+        let Missing { what, why } = missing;
+        config.note(format_args!("tlscope: {shown}: {what}: {why}"));
     }
     if !config.needs().served_by(&image.plan) {
         eprintln!("tlscope: {shown}: {title}: nothing in it can serve this mode");
@@ -179,7 +178,7 @@ fn attach(tracer: &mut Tracer, image: &Image, config: &Config) -> bool {
     }
     match tracer.attach(&image.plan, &image.path()) {
         Ok(probes) => {
-            eprintln!("tlscope: {shown}: {title}, {probes} probes");
+            config.note(format_args!("tlscope: {shown}: {title}, {probes} probes"));
             true
         }
         Err(error) => {
@@ -199,7 +198,7 @@ fn nothing_found(config: &Config) -> &'static str {
 }
 
 fn announce_ready(config: &Config) -> Result<(), Failure> {
-    eprintln!("tlscope: capturing; Ctrl-C ends");
+    config.note(format_args!("tlscope: capturing; Ctrl-C ends"));
     if let Some(path) = &config.ready_file {
         fs::write(path, "").with_context(|| format!("{} cannot be written", path.display()))?;
     }
@@ -394,10 +393,10 @@ impl Session<'_> {
         } = receiver;
         counters.push("malformed records", malformed);
         let gone = recorder.as_ref().is_some_and(Recorder::interface_is_gone);
-        let recorded = recorder.map(|recorder| finish_recorder(recorder, &counters));
+        let recorded = recorder.map(|recorder| finish_recorder(recorder, config, &counters));
         let summary = pipeline.summary();
         let finished = pipeline.finish(&counters);
-        if recorded.is_none() {
+        if recorded.is_none() && !config.quiet {
             eprint!("{}", finished.as_ref().unwrap_or(&summary));
         }
         let recorded = recorded.unwrap_or(Ok(()));
@@ -435,11 +434,15 @@ fn compare_totals(tracer: &Tracer, receiver: &mut Receiver, of_process: impl Fn(
     }
 }
 
-fn finish_recorder(recorder: Recorder, counters: &CaptureCounters) -> Result<(), SinkError> {
+fn finish_recorder(
+    recorder: Recorder,
+    config: &Config,
+    counters: &CaptureCounters,
+) -> Result<(), SinkError> {
     let (finished, summary) = recorder.finish();
     let lost = counters.0.iter().copied().filter(|row| row.1 != 0);
     for (name, value) in summary.rows().chain(lost) {
-        eprintln!("{value:>16}  {name}");
+        config.note(format_args!("{value:>16}  {name}"));
     }
     finished.map_err(|source| SinkError {
         sink: "pcapng",

@@ -1,6 +1,7 @@
 //! Flags made into a configuration in which everything fits together.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) object: Option<ObjectKind>,
     pub(crate) mode: Option<AttachMode>,
     pub(crate) ready_file: Option<PathBuf>,
+    /// Say nothing that is no warning: Wireshark shows stderr as an error.
+    pub(crate) quiet: bool,
 }
 
 /// Where and how plaintext is written.
@@ -124,7 +127,15 @@ impl Config {
                 Attach::Single => AttachMode::Single,
             }),
             ready_file: args.ready_file.clone(),
+            quiet: args.quiet,
         })
+    }
+
+    /// A line of progress for the user.
+    pub(crate) fn note(&self, line: fmt::Arguments<'_>) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
     }
 
     pub(crate) fn needs(&self) -> Needs {

@@ -51,11 +51,12 @@ impl From<Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::parse_from(commands::with_subcommand(std::env::args_os().collect()));
     let result = match args.command {
         Command::Tls(args) => commands::tls(&args),
         Command::Inspect(args) => commands::inspect(&args).map(|()| 0),
         Command::Doctor => commands::doctor().map(|()| 0),
+        Command::Extcap(args) => commands::extcap(&args),
     };
     let exit = match result {
         Ok(code) => return ExitCode::from(code),

@@ -7,15 +7,16 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tlscope_core::event::{SecretEvent, Timestamp};
+use tlscope_core::event::{Comm, SecretEvent, Timestamp};
 use tlscope_core::hold::{Frame, HoldOptions, Moment};
-use tlscope_core::owners::Ownership;
-use tlscope_core::packet::LinkType;
+use tlscope_core::owners::{Owner, Ownership};
+use tlscope_core::packet::{LinkType, Protocol};
 use tlscope_core::recording::{KernelCounts, Recording, RecordingCounts, RecordingOptions};
 use tlscope_core::sink::pcapng::{Interface, Section};
 use tlscope_probe::packets::{
     ANY, BLOCK_TIMEOUT_MS, PacketCounts, PacketError, PacketOptions, PacketSource, interface_name,
 };
+use tlscope_targets::{ProcessInfo, Transport, open_sockets};
 
 use super::blocks::Blocks;
 use super::records::Clock;
@@ -91,6 +92,9 @@ impl Recorder {
         let first = recording
             .add_interface(description.clone(), now)
             .context("pcapng output")?;
+        for ownership in owners_so_far(config) {
+            recording.owner(&ownership).context("pcapng output")?;
+        }
         Ok(Self {
             recording,
             began: Instant::now(),
@@ -257,6 +261,27 @@ impl RecorderSummary {
             .into_iter()
             .chain(if_any.into_iter().filter(|row| row.1 != 0))
     }
+}
+
+/// Of the sockets that are open already. With a filter by user or process the
+/// others are none of ours.
+fn owners_so_far(config: &Config) -> impl Iterator<Item = Ownership> {
+    let wanted = |process: &ProcessInfo| {
+        config.pid.is_none_or(|pid| pid == process.pid)
+            && config.uid.is_none_or(|uid| uid == process.uid)
+    };
+    open_sockets(wanted).into_iter().map(|socket| Ownership {
+        protocol: match socket.transport {
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp => Protocol::Udp,
+        },
+        local: socket.local,
+        remote: socket.remote,
+        owner: Owner {
+            pid: socket.pid,
+            comm: Comm::new(socket.comm.as_bytes()),
+        },
+    })
 }
 
 fn wall_now() -> Timestamp {
