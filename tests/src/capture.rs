@@ -1,7 +1,7 @@
 //! tlscope itself as a guard: started, ready, stopped, collected.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -45,6 +45,8 @@ pub fn binary() -> PathBuf {
 #[derive(Debug)]
 pub struct Tlscope {
     command: Command,
+    /// What tlscope itself runs, after `--`.
+    run: Vec<OsString>,
 }
 
 impl Tlscope {
@@ -52,7 +54,10 @@ impl Tlscope {
     pub fn new(command: &str) -> Self {
         let mut tlscope = Command::new(binary());
         tlscope.arg(command);
-        Self { command: tlscope }
+        Self {
+            command: tlscope,
+            run: Vec::new(),
+        }
     }
 
     /// `tlscope tls`, as records.
@@ -68,6 +73,23 @@ impl Tlscope {
     /// `tlscope tls -m keylog`, to stdout.
     pub fn keylog() -> Self {
         Self::new("tls").arg("-m").arg("keylog").arg("-k").arg("-")
+    }
+
+    /// `tlscope tls -m pcap`, on an interface.
+    pub fn pcap(interface: &str) -> Self {
+        Self::new("tls").args(["-m", "pcap", "-i", interface])
+    }
+
+    /// `-- COMMAND ARGS...`
+    #[must_use]
+    pub fn running(mut self, words: &[&str]) -> Self {
+        self.run = words.iter().map(Into::into).collect();
+        self
+    }
+
+    #[must_use]
+    pub fn args(self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        arguments.into_iter().fold(self, Self::arg)
     }
 
     #[must_use]
@@ -99,7 +121,10 @@ impl Tlscope {
         wrapper
             .arg(self.command.get_program())
             .args(self.command.get_args());
-        Self { command: wrapper }
+        Self {
+            command: wrapper,
+            run: self.run,
+        }
     }
 
     /// Runs to its end, for what is not a capture.
@@ -121,6 +146,9 @@ impl Tlscope {
     pub fn start_to(mut self, scene: &Scene, stdout: PathBuf, out: Stdio) -> Capture {
         let ready = scene.fresh("ready");
         self.command.arg("--ready-file").arg(&ready);
+        if !self.run.is_empty() {
+            self.command.arg("--").args(&self.run);
+        }
         // Shown when the test fails.
         println!("{:?}", self.command);
         let mut program = Program::start_to(scene, "tlscope", self.command, stdout, out);

@@ -295,3 +295,11 @@ pub fn until_lines(path: &Path, lines: usize) {
         (self::lines(&content) >= lines).then_some(())
     });
 }
+
+/// The system's library under another name: what is probed there, nobody runs.
+#[track_caller]
+pub fn copied_libssl(scene: &Scene) -> PathBuf {
+    let copy = scene.fresh("libssl.so.3");
+    fs::copy(SYSTEM_LIBSSL, &copy).expect("copy of the library");
+    copy
+}

@@ -1,6 +1,7 @@
 //! Flags as typed: no I/O, no decisions.
 
 #![allow(clippy::doc_markdown)] // doc comments here are the help text, shown as they are
+#![allow(clippy::struct_excessive_bools)] // flags are
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,0 +1,82 @@
+//! Two network namespaces with a veth pair between them, gone with the guard.
+
+use std::process::Command;
+
+use crate::program::{must, tool};
+
+/// `near` and `far`, each with one interface `veth0`.
+#[derive(Debug)]
+pub struct Network {
+    near: String,
+    far: String,
+}
+
+impl Network {
+    pub const NEAR: &str = "10.97.0.1";
+    pub const FAR: &str = "10.97.0.2";
+    pub const FAR_V6: &str = "fd97::2";
+
+    #[track_caller]
+    pub fn pair() -> Self {
+        let name = |end| format!("tlscope-{}-{end}", std::process::id());
+        let network = Self {
+            near: name("near"),
+            far: name("far"),
+        };
+        for namespace in [&network.near, &network.far] {
+            must(ip().args(["netns", "add", namespace]));
+            must(ip().args(["-n", namespace, "link", "set", "lo", "up"]));
+        }
+        let (near, far) = (network.near.as_str(), network.far.as_str());
+        must(ip().args([
+            "-n", near, "link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns",
+            far,
+        ]));
+        for (namespace, v4, v6) in [
+            (near, "10.97.0.1/24", "fd97::1/64"),
+            (far, "10.97.0.2/24", "fd97::2/64"),
+        ] {
+            must(ip().args(["-n", namespace, "addr", "add", v4, "dev", "veth0"]));
+            must(ip().args(["-n", namespace, "addr", "add", v6, "dev", "veth0", "nodad"]));
+            must(ip().args(["-n", namespace, "link", "set", "veth0", "up"]));
+        }
+        network
+    }
+
+    /// `ip netns exec NAMESPACE`, to go before a command.
+    pub fn in_near(&self) -> Command {
+        exec(&self.near)
+    }
+
+    pub fn in_far(&self) -> Command {
+        exec(&self.far)
+    }
+
+    #[track_caller]
+    pub fn take_down(&self) {
+        must(ip().args(["-n", &self.near, "link", "set", "veth0", "down"]));
+    }
+
+    #[track_caller]
+    pub fn remove_link(&self) {
+        must(ip().args(["-n", &self.near, "link", "del", "veth0"]));
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for namespace in [&self.near, &self.far] {
+            let _ = ip().args(["netns", "del", namespace]).status();
+        }
+    }
+}
+
+fn ip() -> Command {
+    tool("ip", "iproute2")
+}
+
+fn exec(namespace: &str) -> Command {
+    let mut command = ip();
+    command.args(["netns", "exec", namespace]);
+    command
+}
