@@ -266,8 +266,12 @@ impl RecorderSummary {
 /// Of the sockets that are open already. With a filter by user or process the
 /// others are none of ours.
 fn owners_so_far(config: &Config) -> impl Iterator<Item = Ownership> {
+    let mut pids = config.pids.clone();
+    if config.follow {
+        pids.extend(tlscope_targets::descendants(&config.pids));
+    }
     let wanted = |process: &ProcessInfo| {
-        config.pid.is_none_or(|pid| pid == process.pid)
+        (pids.is_empty() || pids.contains(&process.pid))
             && config.uid.is_none_or(|uid| uid == process.uid)
     };
     open_sockets(wanted).into_iter().map(|socket| Ownership {
