@@ -57,23 +57,14 @@ impl<'d> Relocations<'d> {
         Self { slots }
     }
 
+    /// Nothing is relocated, or nothing tells what: a call through a slot is then a call of the unknown.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// What the slot at an address will hold.
     pub fn at(&self, slot: Address) -> Option<SlotTarget<'d>> {
         self.slots.get(&slot).copied()
-    }
-
-    /// Every slot that will hold an address of this image.
-    pub fn slots_of(&self, target: Address) -> impl Iterator<Item = Address> {
-        self.slots
-            .iter()
-            .filter_map(move |(slot, held)| match held {
-                SlotTarget::Local(address) | SlotTarget::Named(_, Some(address))
-                    if *address == target =>
-                {
-                    Some(*slot)
-                }
-                _ => None,
-            })
     }
 }
 

@@ -43,7 +43,9 @@ impl Library for OpenSsl {
         let mut plan = recognised.into_plan(elf, self.family());
         let mut functions = ssl_api::named(elf);
         if functions.is_empty() {
-            functions = unnamed::functions(elf);
+            let (told, missing) = unnamed::functions(elf);
+            functions = told;
+            plan.missing.extend(missing);
         }
         functions.extend(workers::shared(elf, &functions));
         ssl_api::add(elf, &mut plan, functions);

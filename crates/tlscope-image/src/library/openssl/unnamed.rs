@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::code::{self, CallSite, Root, Value};
 use crate::elf::{Address, Elf};
 use crate::library::ssl_api::Function;
-use crate::plan::Role;
+use crate::plan::{Missing, Role};
 
 /// The source file that all of these report errors from.
 pub(super) const SOURCE: &str = "ssl_lib.c";
@@ -77,25 +77,28 @@ const PUBLIC: &[(Mark, Role)] = &[
     ),
 ];
 
-/// The functions that their code tells for sure.
-pub(super) fn functions(elf: &Elf<'_>) -> Vec<Function> {
+/// The functions that their code tells for sure, and what is told but cannot be used.
+pub(super) fn functions(elf: &Elf<'_>) -> (Vec<Function>, Vec<Missing>) {
     let reporting = Reporting::of(elf);
-    let mut found: Vec<Function> = PUBLIC
-        .iter()
-        .filter_map(|(mark, role)| {
-            let address = reporting.only(elf, mark)?;
-            // These switch on the state: without its end, not all that a function calls is seen, and
-            // so not whether it calls another data function.
-            let all_seen = elf.function_around(address).is_some();
-            (all_seen || !mark.name.ends_with("_early_data")).then_some(())?;
-            Some(Function::told(
-                mark.name,
-                *role,
-                address,
-                "reports errors as this function",
-            ))
-        })
-        .collect();
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    for (mark, role) in PUBLIC {
+        let Some(address) = reporting.only(elf, mark) else {
+            continue;
+        };
+        // These switch on the state and may call other data functions through the PLT: without the
+        // function's end, or what the slots hold, whether they do is not seen.
+        let all_seen = elf.function_around(address).is_some() && !elf.relocations.is_empty();
+        if all_seen || !mark.name.ends_with("_early_data") {
+            let by = "reports errors as this function";
+            found.push(Function::told(mark.name, *role, address, by));
+        } else {
+            missing.push(Missing {
+                what: format!("`{}`", mark.name),
+                why: format!("whether {address} calls another data function is not certain"),
+            });
+        }
+    }
     if let Some(inner) = reporting.inner_of(elf, &READ, &READ_INTERNAL) {
         found.extend(straight(elf, &inner, 4, "SSL_read_ex", Role::ReadEx));
     }
@@ -108,7 +111,7 @@ pub(super) fn functions(elf: &Elf<'_>) -> Vec<Function> {
             found.extend(straight(elf, &inner, 4, "SSL_write_ex", Role::WriteEx));
         }
     }
-    found
+    (found, missing)
 }
 
 /// The functions that load the name of the source file.
