@@ -140,7 +140,8 @@ impl<'d> Elf<'d> {
         })
     }
 
-    /// Takes one instruction off what may be walked in this image; `false` when all is spent. A hostile
+    /// Takes one instruction off what may be walked in this image; `false` when all is spent. A
+    /// hostile
     /// image can make every question expensive, but not the sum of them.
     pub(crate) fn spend_step(&self) -> bool {
         let left = self.steps_left.get();
@@ -178,7 +179,8 @@ impl<'d> Elf<'d> {
         std::str::from_utf8(bytes.get(..end)?).ok()
     }
 
-    /// Every address at which `text` stands with a NUL behind it; it may be the tail of a longer text,
+    /// Every address at which `text` stands with a NUL behind it; it may be the tail of a longer
+    /// text,
     /// because linkers merge tails. At most `limit` of them.
     pub fn find_text(&self, text: &str, limit: usize) -> Vec<Address> {
         let mut terminated = text.as_bytes().to_vec();

@@ -1,4 +1,5 @@
-//! The plan of the system's own libssl, checked against what its symbols and its code must agree on.
+//! The plan of the system's own libssl, checked against what its symbols and its code must agree
+//! on.
 
 use tlscope_image::plan::{Arch, Family, Role};
 use tlscope_image::{ImageError, analyze, might_hold};

@@ -314,7 +314,8 @@ fn memory(word: Word, address: Address) -> Vec<Effect> {
     other_memory(word)
 }
 
-/// Atomics, exclusives, vector structures: which of the fields they write is of no interest, so all are unknown.
+/// Atomics, exclusives, vector structures: which of the fields they write is of no interest, so
+/// all are unknown.
 fn other_memory(word: Word) -> Vec<Effect> {
     let mut effects = unknown(Some(word.vector(0)));
     for field in [0, 10, 16] {

@@ -238,7 +238,8 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Whether a jump is a tail call: to the first instruction of another function, with the stack as
+    /// Whether a jump is a tail call: to the first instruction of another function, with the
+    /// stack as
     /// it was on entry. A function's own cold part may begin like one, but is entered with a frame.
     fn leaves_function(&self, at: Address, target: Address, state: &State) -> bool {
         let own = self.elf.function_around(at);

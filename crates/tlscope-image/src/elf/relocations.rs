@@ -43,7 +43,8 @@ impl<'d> Relocations<'d> {
                 Some(room) => room,
                 None => break,
             };
-            // A table of section-relative entries (a .o file, or ld -q) has another meaning than a loader's table.
+            // A table of section-relative entries (a .o file, or ld -q) has another meaning than
+            // a loader's table.
             let Ok(symbols) = sections.symbol_table_by_index(LittleEndian, bytes, symbols) else {
                 slots.extend(entries.iter().filter_map(|entry| slot(entry, None)));
                 continue;
@@ -57,7 +58,8 @@ impl<'d> Relocations<'d> {
         Self { slots }
     }
 
-    /// Nothing is relocated, or nothing tells what: a call through a slot is then a call of the unknown.
+    /// Nothing is relocated, or nothing tells what: a call through a slot is then a call of the
+    /// unknown.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }

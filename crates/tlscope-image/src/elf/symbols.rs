@@ -86,7 +86,8 @@ impl<'d> Symbols<'d> {
         self.functions.get(*self.by_name.get(name)?)
     }
 
-    /// Every place that a name stands for: more than one if the image holds two copies of a library.
+    /// Every place that a name stands for: more than one if the image holds two copies of a
+    /// library.
     pub fn addresses_of(&self, name: &str) -> Vec<Address> {
         let named = self.functions.iter().filter(|symbol| symbol.name == name);
         let mut addresses: Vec<Address> = named.map(|symbol| symbol.address).collect();
