@@ -141,8 +141,7 @@ impl<'d> Elf<'d> {
     }
 
     /// Takes one instruction off what may be walked in this image; `false` when all is spent. A
-    /// hostile
-    /// image can make every question expensive, but not the sum of them.
+    /// hostile image can make every question expensive, but not the sum of them.
     pub(crate) fn spend_step(&self) -> bool {
         let left = self.steps_left.get();
         self.steps_left.set(left.saturating_sub(1));
@@ -180,8 +179,7 @@ impl<'d> Elf<'d> {
     }
 
     /// Every address at which `text` stands with a NUL behind it; it may be the tail of a longer
-    /// text,
-    /// because linkers merge tails. At most `limit` of them.
+    /// text, because linkers merge tails. At most `limit` of them.
     pub fn find_text(&self, text: &str, limit: usize) -> Vec<Address> {
         let mut terminated = text.as_bytes().to_vec();
         terminated.push(0);

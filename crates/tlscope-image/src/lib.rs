@@ -61,8 +61,7 @@ pub fn analyze_with(bytes: &[u8], files: &dyn DebugFiles) -> Result<Plan, ImageE
 }
 
 /// Whether an image may hold a library that tlscope knows. Far cheaper than [`analyze`]: for a
-/// look at
-/// every file that processes map. `true` may be wrong, `false` is not.
+/// look at every file that processes map. `true` may be wrong, `false` is not.
 pub fn might_hold(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x7fELF")
         && library::LIBRARIES

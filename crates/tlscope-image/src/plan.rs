@@ -130,10 +130,9 @@ pub enum Role {
     /// its arguments where `Layout::sink` says.
     SecretSink,
     /// `f(SSL *, ..)`: the key block of a TLS 1.0 to 1.2 connection is about to be derived. On
-    /// entry the
-    /// client random and the master secret stand where `Layout::client_random` and
-    /// `Layout::master_secret` say, counted from the first argument: a `CLIENT_RANDOM` line. It is
-    /// entered once or twice in every handshake, full or resumed, before the first encrypted
+    /// entry the client random and the master secret stand where `Layout::client_random` and
+    /// `Layout::master_secret` say, counted from the first argument: a `CLIENT_RANDOM` line. It
+    /// is entered once or twice in every handshake, full or resumed, before the first encrypted
     /// record. In libraries without a sink.
     KeyBlock,
 }
@@ -155,8 +154,7 @@ impl Role {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Layout {
     /// From the sink's connection argument (`SecretSink`) or the first argument (`KeyBlock`) to
-    /// the 32 bytes
-    /// of the client random.
+    /// the 32 bytes of the client random.
     pub client_random: Option<LayoutValue>,
     /// From the first argument of `KeyBlock` to the bytes of the master secret.
     pub master_secret: Option<LayoutValue>,

@@ -279,8 +279,7 @@ pub(crate) fn functions_with_text(elf: &Elf<'_>, texts: &[Address]) -> BTreeMap<
 }
 
 /// The buffer inside its first argument that a key-log sink turns to hexadecimal digits itself,
-/// in a
-/// loop over 32 bytes: by an index, or by a pointer that runs from its start to its end.
+/// in a loop over 32 bytes: by an index, or by a pointer that runs from its start to its end.
 pub(crate) fn random_looped_over(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
     let mut indexed = Vec::new();
     let mut loaded = Vec::new();

@@ -239,8 +239,8 @@ impl Walk<'_, '_> {
     }
 
     /// Whether a jump is a tail call: to the first instruction of another function, with the
-    /// stack as
-    /// it was on entry. A function's own cold part may begin like one, but is entered with a frame.
+    /// stack as it was on entry. A function's own cold part may begin like one, but is entered
+    /// with a frame.
     fn leaves_function(&self, at: Address, target: Address, state: &State) -> bool {
         let own = self.elf.function_around(at);
         let other = self.elf.function_around(target);

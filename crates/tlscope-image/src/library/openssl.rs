@@ -55,8 +55,7 @@ impl Library for OpenSsl {
 }
 
 /// By the key-log sink. Versions before 1.1.1 have none, and a compiler may have taken it apart:
-/// then
-/// where keys are derived, which TLS 1.3 does elsewhere.
+/// then where keys are derived, which TLS 1.3 does elsewhere.
 fn secrets(elf: &Elf<'_>, plan: &mut Plan) {
     if sink::has_labels(elf) {
         sink::add_secrets(elf, plan);

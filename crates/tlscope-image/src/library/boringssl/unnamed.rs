@@ -1,8 +1,7 @@
 //! BoringSSL's functions in images without names, by the errors that they report.
 //!
 //! `OPENSSL_PUT_ERROR` is `ERR_put_error(library, 0, reason, file, line)`. The reasons are part
-//! of the
-//! API, so their numbers stay; the set that a function reports tells which function it is.
+//! of the API, so their numbers stay; the set that a function reports tells which function it is.
 //! Each answer must be the only one, else it is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -133,9 +132,8 @@ impl Reporting {
     }
 
     /// `ssl_read_impl` is told by its errors; it fills a buffer of the connection. Who calls it
-    /// (or is
-    /// merged with it) and copies from there to a buffer of its caller is `SSL_read`, or else
-    /// `SSL_peek`, which consumes nothing: it stores to no field.
+    /// (or is merged with it) and copies from there to a buffer of its caller is `SSL_read`, or
+    /// else `SSL_peek`, which consumes nothing: it stores to no field.
     fn read(&self, elf: &Elf<'_>) -> Option<Address> {
         let mut fills = self.needing_handshake();
         fills.retain(|function| !self.writes(*function));

@@ -1,9 +1,8 @@
 //! OpenSSL's functions in images without names, by the errors that they report.
 //!
 //! Since 3.0 an error says the name of its function: `ERR_set_debug(file, line, name)`; 1.1.1
-//! says a
-//! number, `ERR_put_error(20, function, reason, file, line)`. The `_ex` forms report nothing: they
-//! are told by how they call the same internal function as the plain forms.
+//! says a number, `ERR_put_error(20, function, reason, file, line)`. The `_ex` forms report
+//! nothing: they are told by how they call the same internal function as the plain forms.
 
 use std::collections::BTreeSet;
 
