@@ -9,18 +9,21 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev linux-libc-dev libpcap-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) openssl curl
 TEST_PACKAGES := $(DEMO_PACKAGES) clang-format-19 libssl-dev nginx redis-server redis-tools \
-	tshark tcpdump python3 util-linux mount iproute2
+	tshark tcpdump python3 python3-pip binutils util-linux mount iproute2
+ZOO_PACKAGES := $(TEST_PACKAGES) g++
 
 # Crates whose tests need neither root nor a kernel.
 PURE := -p tlscope -p tlscope-core -p tlscope-image -p tlscope-probe -p tlscope-targets
 
-.PHONY: help build demo test lint unit e2e bench install-extcap format clean
+.PHONY: help build demo test lint unit e2e zoo zoo-quick bench install-extcap format clean
 
 help:
 	@echo 'make demo   build, then capture a local HTTPS exchange'
 	@echo 'make build  build target/release/tlscope'
 	@echo 'make test   all checks and tests (as root: they trace real programs)'
 	@echo 'make lint | unit | e2e   parts of make test'
+	@echo 'make zoo    run it on every target of docs/libraries.md, and write that page'
+	@echo 'make zoo FILE=/path/to/libssl.so   any library or program; make zoo-quick: what CI runs'
 	@echo 'make bench  measure what capturing costs'
 	@echo 'make install-extcap  show tlscope in the interface list of Wireshark'
 	@echo 'make format rewrite the sources in the house style'
@@ -54,6 +57,18 @@ e2e:
 	$(CARGO) build --profile checked --locked -p tlscope
 	TLSCOPE_BIN="$(abspath $(TARGET))/checked/tlscope" \
 		$(CARGO) test --profile checked --locked -p tlscope-tests --no-fail-fast
+
+# Downloads and builds into .cache/zoo; npm too, for Node and Bun.
+zoo:
+	@scripts/packages.sh $(ZOO_PACKAGES)
+	$(CARGO) build --profile checked --locked -p tlscope -p tlscope-tests
+	TLSCOPE_BIN="$(abspath $(TARGET))/checked/tlscope" $(TARGET)/checked/zoo $(if $(FILE),-- $(FILE))
+
+zoo-quick:
+	@scripts/packages.sh $(TEST_PACKAGES)
+	$(CARGO) build --profile checked --locked -p tlscope
+	TLSCOPE_BIN="$(abspath $(TARGET))/checked/tlscope" \
+		$(CARGO) test --profile checked --locked -p tlscope-tests --test zoo
 
 bench:
 	@scripts/packages.sh $(TEST_PACKAGES) wrk

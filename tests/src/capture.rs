@@ -150,7 +150,7 @@ impl Tlscope {
             self.command.arg("--").args(&self.run);
         }
         // Shown when the test fails.
-        println!("{:?}", self.command);
+        eprintln!("{:?}", self.command);
         let mut program = Program::start_to(scene, "tlscope", self.command, stdout, out);
         program.until("tlscope to be ready", |_| ready.exists().then_some(()));
         Capture { program }

@@ -21,6 +21,7 @@ pub mod scene;
 pub mod servers;
 pub mod text;
 pub mod wait;
+pub mod zoo;
 
 pub use capture::{Capture, Captured, Tlscope};
 pub use digest::Digest;

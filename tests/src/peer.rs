@@ -1,5 +1,6 @@
 //! `fixtures/peer.c`: a TLS client and server on any libssl, which log what they did.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,10 @@ use crate::{SYSTEM_LIBSSL, fixtures, wait};
 pub struct Peer {
     library: PathBuf,
     arguments: Vec<String>,
+    /// What starts the program, where it is not its own path.
+    launcher: Vec<OsString>,
+    /// Where the loader looks for the library's dependencies.
+    library_path: Option<PathBuf>,
     /// Paths of the key logs that client and server write.
     pub client_keylog: Option<PathBuf>,
     pub server_keylog: Option<PathBuf>,
@@ -39,6 +44,8 @@ impl Peer {
         Self {
             library: library.to_owned(),
             arguments: Vec::new(),
+            launcher: Vec::new(),
+            library_path: None,
             client_keylog: None,
             server_keylog: None,
         }
@@ -90,6 +97,25 @@ impl Peer {
         self
     }
 
+    /// Starts by these words, of which the last is the program: `chroot ROOT /peer`.
+    #[must_use]
+    pub fn launched_by(mut self, words: impl IntoIterator<Item = OsString>) -> Self {
+        self.launcher = words.into_iter().collect();
+        self
+    }
+
+    /// The library's dependencies are here.
+    #[must_use]
+    pub fn library_path(mut self, directory: &Path) -> Self {
+        self.library_path = Some(directory.to_owned());
+        self
+    }
+
+    /// On the library of the system.
+    pub fn is_system(&self) -> bool {
+        self.library == Path::new(SYSTEM_LIBSSL)
+    }
+
     /// Changes to this uid once the library is loaded and the keys are read.
     #[must_use]
     pub fn as_user(self, uid: u32) -> Self {
@@ -106,7 +132,17 @@ impl Peer {
     /// `set("wait")` the client begins when it is told to.
     #[track_caller]
     pub fn start(&self, scene: &Scene) -> RunningPeer {
-        let mut command = Command::new(compiled());
+        let mut command = match self.launcher.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest);
+                command
+            }
+            None => Command::new(compiled()),
+        };
+        if let Some(directory) = &self.library_path {
+            command.env("LD_LIBRARY_PATH", directory);
+        }
         command
             .args(&self.arguments)
             .arg(&self.library)
@@ -278,7 +314,8 @@ impl Talk {
     }
 }
 
-fn compiled() -> &'static Path {
+/// The compiled fixture.
+pub fn compiled() -> &'static Path {
     static COMPILED: OnceLock<PathBuf> = OnceLock::new();
     COMPILED.get_or_init(|| fixtures::compile("peer", &["sha256.h"], &["-ldl", "-lpthread"]))
 }

@@ -98,6 +98,8 @@ enum Record {
     Open(Open),
     Data(Data),
     Gap(Gap),
+    /// What was decoded from the data, shown beside it.
+    Message {},
     Close {
         id: String,
         #[serde(flatten)]
@@ -180,6 +182,7 @@ impl Records {
                     assert!(connections.insert(id, connection).is_none(), "opened twice");
                 }
                 Record::Data(data) => find(&mut connections, &data.id).data(data),
+                Record::Message {} => {}
                 Record::Gap(gap) => find(&mut connections, &gap.id).gap(&gap),
                 Record::Close { id, closed } => find(&mut connections, &id).close(closed),
             }

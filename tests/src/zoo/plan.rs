@@ -1,0 +1,147 @@
+//! The plan of an image, as `tlscope inspect --json` tells it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use serde::Deserialize;
+
+use crate::capture;
+use crate::program::must;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Plan {
+    pub family: String,
+    pub arch: String,
+    pub version: Option<String>,
+    pub recognised_by: String,
+    pub probes: Vec<Probe>,
+    pub layout: Layout,
+    pub missing: Vec<Missing>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Probe {
+    pub role: String,
+    pub symbol: Option<String>,
+    pub address: u64,
+    pub offset: u64,
+    pub evidence: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Layout {
+    pub client_random: Option<Value>,
+    pub master_secret: Option<Value>,
+    pub sink: Sink,
+}
+
+/// The sink's arguments.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Sink {
+    /// Which one points at the client random, where one does.
+    pub client_random: Option<u8>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Value {
+    pub path: Vec<u32>,
+    pub evidence: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Missing {
+    pub what: String,
+    pub why: String,
+}
+
+const DATA: [&str; 5] = ["write", "read", "write_ex", "read_ex", "write_ex2"];
+const SECRETS: [&str; 2] = ["secret_sink", "key_block"];
+
+impl Plan {
+    /// Asks `tlscope inspect`; panics with its words where there is no plan.
+    #[track_caller]
+    pub fn of(image: &Path) -> Self {
+        let mut command = Command::new(capture::binary());
+        let out = must(command.args(["inspect", "--json"]).arg(image));
+        serde_json::from_slice(&out).expect("the plan as JSON")
+    }
+
+    /// What each probe is for, with the number of probes.
+    pub fn roles(&self) -> BTreeSet<&str> {
+        self.probes.iter().map(|p| p.role.as_str()).collect()
+    }
+
+    pub fn probe(&self, role: &str) -> Option<&Probe> {
+        self.probes.iter().find(|p| p.role == role)
+    }
+
+    /// Plaintext in both directions.
+    pub fn has_data(&self) -> bool {
+        let has = |kind: &str| {
+            let mut roles = self.roles().into_iter();
+            roles.any(|role| DATA.contains(&role) && role.starts_with(kind))
+        };
+        has("read") && has("write")
+    }
+
+    pub fn has_secrets(&self) -> bool {
+        self.secrets().next().is_some()
+    }
+
+    pub fn secrets(&self) -> impl Iterator<Item = &Probe> {
+        self.probes
+            .iter()
+            .filter(|p| SECRETS.contains(&p.role.as_str()))
+    }
+
+    /// How many loads lead from what the probe sees to the client random; none, where the
+    /// sink is handed the random itself.
+    pub fn steps_to_random(&self) -> Option<usize> {
+        match (&self.layout.client_random, self.layout.sink.client_random) {
+            (Some(value), _) => Some(value.path.len()),
+            (None, argument) => argument.map(|_| 0),
+        }
+    }
+
+    /// The plan gives both, of the family that was expected.
+    #[track_caller]
+    pub fn assert_whole(&self, family: &str) {
+        assert_eq!(self.family, family, "recognised by {}", self.recognised_by);
+        let missing = || {
+            let line = |m: &Missing| format!("{}: {}", m.what, m.why);
+            let lines: Vec<_> = self.missing.iter().map(line).collect();
+            lines.join("; ")
+        };
+        assert!(self.has_data(), "no plaintext: {}", missing());
+        assert!(self.has_secrets(), "no secrets: {}", missing());
+        assert!(
+            self.steps_to_random().is_some(),
+            "no client random: {}",
+            missing()
+        );
+    }
+
+    /// How plaintext and secrets were found, in a line.
+    pub fn evidence(&self) -> String {
+        let mut parts = vec![format!("family: {}", self.recognised_by)];
+        if let Some(probe) = self.probe("read").or(self.probe("read_ex")) {
+            parts.push(format!("read: {}", probe.evidence));
+        }
+        for probe in self.secrets() {
+            parts.push(format!(
+                "{}: {}",
+                probe.role.replace('_', " "),
+                probe.evidence
+            ));
+        }
+        match (&self.layout.client_random, self.layout.sink.client_random) {
+            (Some(value), _) => parts.push(format!("client random: {}", value.evidence)),
+            (None, Some(argument)) => {
+                parts.push(format!("client random: argument {argument} of the sink"));
+            }
+            (None, None) => {}
+        }
+        parts.join("; ")
+    }
+}
