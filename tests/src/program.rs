@@ -94,6 +94,11 @@ impl Program {
             .expect("write to stdin");
     }
 
+    /// Leaves a program that writes into a pipe without a reader.
+    pub fn close_stdout(&mut self) {
+        self.child.stdout = None;
+    }
+
     pub fn close_stdin(&mut self) {
         self.child.stdin = None;
     }

@@ -1,0 +1,68 @@
+//! `tlscope doctor`: what works here, and for what does not, why.
+
+use std::fs;
+
+use tlscope_tests::capture::binary;
+use tlscope_tests::program::{run, tool};
+use tlscope_tests::{Peer, SYSTEM_LIBSSL, Scene, Tlscope};
+
+#[test]
+fn as_root() {
+    let scene = Scene::new("doctor");
+    let copy = scene.path("libssl-0123abcd.so.3");
+    fs::copy(SYSTEM_LIBSSL, &copy).expect("copy the library");
+    let mut peer = Peer::on(&copy).set("wait").start(&scene);
+    let finished = Tlscope::new("doctor").run(&scene).success();
+    let text = finished.text();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
+    for expected in [
+        "kernel",
+        release.trim(),
+        "BTF",
+        "privileges",
+        "CAP_BPF",
+        "attach modes",
+    ] {
+        assert!(text.contains(expected), "no {expected:?} in:\n{text}");
+    }
+    for object in ["1 core", "2 noncore"] {
+        let line = text
+            .lines()
+            .find(|line| line.contains(object))
+            .unwrap_or_default();
+        assert!(line.contains("works"), "{object}:\n{text}");
+    }
+    // The library of a running program, and how many use it.
+    let found = text
+        .lines()
+        .find(|line| line.contains(copy.to_str().expect("UTF-8")));
+    assert!(
+        found.is_some_and(|line| line.contains("1 process")),
+        "{text}"
+    );
+    peer.go();
+    peer.finish();
+}
+
+#[test]
+fn without_privilege_it_says_what_is_lacking() {
+    let scene = Scene::new("doctor-nobody");
+    let program = scene.path("tlscope");
+    fs::copy(binary(), &program).expect("a copy that everybody may run");
+    let mut setpriv = tool("setpriv", "util-linux");
+    setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    setpriv
+        .args(["--inh-caps=-all", "--bounding-set=-all"])
+        .arg(program)
+        .arg("doctor");
+    let finished = run(&scene, "doctor", setpriv);
+    assert_eq!(finished.code(), Some(3), "{}", finished.stderr);
+    let text = finished.text();
+    let lacking = text
+        .lines()
+        .find(|line| line.trim_start().starts_with("lacking"));
+    let lacking = lacking.unwrap_or_else(|| panic!("no line of what is lacking in:\n{text}"));
+    for capability in ["CAP_BPF", "CAP_PERFMON"] {
+        assert!(lacking.contains(capability), "{lacking}");
+    }
+}
