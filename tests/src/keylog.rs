@@ -1,6 +1,6 @@
 //! Key logs, line by line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -70,6 +70,16 @@ impl KeyLog {
                 .map(|line| (line.clone(), 1))
                 .collect(),
         )
+    }
+
+    /// The lines of connections that the other log knows: what other programs of the
+    /// machine did during a capture without a filter is left out.
+    #[must_use]
+    pub fn of_connections_in(mut self, other: &Self) -> Self {
+        let random = |line: &str| line.split(' ').nth(1).map(str::to_owned);
+        let known: BTreeSet<_> = other.0.keys().map(|line| random(line)).collect();
+        self.0.retain(|line, _| known.contains(&random(line)));
+        self
     }
 
     /// Nothing missing, nothing twice, nothing else: `self` was captured, `peers` is the truth.

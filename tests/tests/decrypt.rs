@@ -1,6 +1,7 @@
 //! The key log is good for what it is for: tshark decrypts what tcpdump took beside.
 
 use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
@@ -44,26 +45,43 @@ fn tshark_decrypts_tls_1_2_and_1_3() {
 struct Packets {
     program: Program,
     file: PathBuf,
+    marker: UdpSocket,
 }
+
+/// The last datagram of a capture: what came before it is in the file before it.
+const MARKER: &[u8] = b"the end of this capture";
 
 impl Packets {
     fn start(scene: &Scene, port: u16) -> Self {
         let file = scene.fresh("packets.pcap");
+        let marker = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a UDP port");
+        let own = marker.local_addr().expect("its address");
+        marker.connect(own).expect("a socket that talks to itself");
         let mut tcpdump = tool("tcpdump", "tcpdump");
+        tcpdump.args([
+            "-i", "lo", "-U", "-s", "0", "-B", "65536", "-Z", "root", "-w",
+        ]);
         tcpdump
-            .args([
-                "-i", "lo", "-U", "-s", "0", "-B", "65536", "-Z", "root", "-w",
-            ])
-            .arg(&file);
-        tcpdump.args(["tcp", "port", &port.to_string()]);
+            .arg(&file)
+            .arg(format!("tcp port {port} or udp port {}", own.port()));
         let mut program = Program::start(scene, "tcpdump", tcpdump);
         program.until("tcpdump", |p| {
             p.stderr_so_far().contains("listening on").then_some(())
         });
-        Self { program, file }
+        Self {
+            program,
+            file,
+            marker,
+        }
     }
 
-    fn stop(self) -> PathBuf {
+    fn stop(mut self) -> PathBuf {
+        self.marker.send(MARKER).expect("send the marker");
+        let file = &self.file;
+        self.program.until("the marker in the capture", |_| {
+            let taken = fs::read(file).unwrap_or_default();
+            taken.ends_with(MARKER).then_some(())
+        });
         self.program.signal(Signal::INT);
         drop(self.program.finish().success());
         self.file

@@ -67,9 +67,19 @@ fn uid_in_keylog_mode() {
     let scene = Scene::new("uid-keylog");
     let peer = Peer::default().as_user(NOBODY).keylogs(&scene);
     let capture = Tlscope::keylog().with("uid", NOBODY).start(&scene);
-    Peer::default().run(&scene);
+    let other = Peer::default().keylogs(&scene);
+    other.run(&scene);
     peer.run(&scene);
-    capture.stop().keylog().assert_is(&peer.logged());
+    let (captured, logged) = (capture.stop().keylog(), peer.logged());
+    let others = other.logged();
+    captured
+        .clone()
+        .of_connections_in(&logged)
+        .assert_is(&logged);
+    assert!(
+        captured.of_connections_in(&others).is_empty(),
+        "root's secrets"
+    );
 }
 
 #[test]
