@@ -317,7 +317,9 @@ impl Talk {
 /// The compiled fixture.
 pub fn compiled() -> &'static Path {
     static COMPILED: OnceLock<PathBuf> = OnceLock::new();
-    COMPILED.get_or_init(|| fixtures::compile("peer", &["sha256.h"], &["-ldl", "-lpthread"]))
+    COMPILED.get_or_init(|| {
+        fixtures::compile("peer", &["libssl.h", "sha256.h"], &["-ldl", "-lpthread"])
+    })
 }
 
 fn lines(text: &[u8]) -> usize {

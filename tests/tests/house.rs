@@ -34,6 +34,7 @@ const RESERVED: [(&str, &str); 4] = [
 ];
 
 const MAX_LINES: usize = 600;
+const MAX_HEADER: usize = 10;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -125,17 +126,31 @@ fn unsafe_code_is_in_one_crate() {
 
 #[test]
 fn files_are_short_and_say_what_they_are() {
-    for file in sources(&["rs", "c", "h", "py", "sh"]) {
+    let mut faults = Vec::new();
+    for file in sources(&["rs", "c", "h", "py", "js", "sh"]) {
         let text = fs::read_to_string(&file).expect("a source file");
         let lines = text.lines().count();
-        assert!(lines < MAX_LINES, "{}: {lines} lines", file.display());
-        // A fuzz target is a few lines whose name says all.
-        let fuzz_target = file.starts_with(root().join("fuzz"));
-        if !fuzz_target && file.extension().is_some_and(|e| e == "rs") {
-            let header = text.lines().take(3).any(|line| line.starts_with("//!"));
-            assert!(header, "{}: no header", file.display());
+        if lines >= MAX_LINES {
+            faults.push(format!("{}: {lines} lines", file.display()));
+        }
+        let header = text
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .count();
+        if header > MAX_HEADER {
+            faults.push(format!("{}: a header of {header} lines", file.display()));
+        }
+        if header == 0 && needs_header(&file) {
+            faults.push(format!("{}: no header", file.display()));
         }
     }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// A module's unit tests and a fuzz target are named by what they are.
+fn needs_header(file: &Path) -> bool {
+    let named = file.ends_with("tests.rs") || file.starts_with(root().join("fuzz"));
+    file.extension().is_some_and(|e| e == "rs") && !named
 }
 
 #[test]
