@@ -47,6 +47,19 @@ pub(crate) struct TlsArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) libssl: Vec<PathBuf>,
 
+    /// Say that the library is Android's BoringSSL. It is recognised by itself: a claim that does
+    /// not fit is contradicted, not followed
+    #[arg(long)]
+    pub(crate) android: bool,
+
+    /// With --android: the Android version; decides nothing
+    #[arg(long, value_name = "N", requires = "android", value_parser = clap::value_parser!(u8).range(12..=16))]
+    pub(crate) androidver: Option<u8>,
+
+    /// Say which library it is, as in "openssl 3.0.x" or "boringssl"; checked as --android is
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ssl_version: Option<String>,
+
     /// Capture only these processes: numbers with commas between, or the flag again; 0 is every
     /// process
     #[arg(short, long, value_delimiter = ',', default_value = "0")]

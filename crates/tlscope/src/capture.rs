@@ -43,7 +43,10 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often processes are looked at: for new images, and for their end.
 const PROCESS_CHECK: Duration = Duration::from_secs(1);
 
-/// Gives the exit code of the command that was run, else 0.
+/// Gives the exit code of the command that was run, else 0./// A premaster secret, named by 8 bytes of its encrypted form and not by the
+/// client random. The master secret follows, as `CLIENT_RANDOM`.
+const RSA_LABEL: &[u8] = b"RSA";
+
 pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     let stop = stop_on_signals()?;
     features::may_load().map_err(|e| load_failure(LoadError::Privilege(e)))?;
@@ -168,6 +171,9 @@ fn attach_all(tracer: &mut Tracer, images: &[Image], config: &Config) -> usize {
 
 fn attach(tracer: &mut Tracer, image: &Image, config: &Config) -> bool {
     let (title, shown) = (image.title(), &image.shown);
+    if let Some(contradiction) = config.claim.contradiction(&image.plan) {
+        eprintln!("tlscope: {shown}: {contradiction}; the plan is made from its code");
+    }
     for missing in &image.plan.missing {
         let Missing { what, why } = missing;
         config.note(format_args!("tlscope: {shown}: {what}: {why}"));
@@ -237,6 +243,9 @@ impl Receiver {
                 let mut owners = records::ownership(owner).into_iter();
                 owners.try_for_each(|ownership| recorder.owner(&ownership))
             });
+        }
+        if matches!(record, Record::Secret(secret) if secret.label() == RSA_LABEL) {
+            return ControlFlow::Continue(());
         }
         let Some(event) = records::event(record, self.clock) else {
             self.malformed += 1;

@@ -13,6 +13,7 @@ use tlscope_probe::packets::{SNAPSHOT_MAX, check_expression};
 use tlscope_probe::{AttachMode, Needs, ObjectKind};
 
 use crate::args::{Attach, FilterArgs, Model, PacketArgs, TlsArgs, User};
+use crate::capture::images::Claim;
 
 const DEFAULT_KEYLOG: &str = "tlscope_tls_keylog.log";
 
@@ -20,6 +21,7 @@ const DEFAULT_KEYLOG: &str = "tlscope_tls_keylog.log";
 pub(crate) struct Config {
     /// Named libraries; none means search.
     pub(crate) libraries: Vec<PathBuf>,
+    pub(crate) claim: Claim,
     /// Only these processes; empty for all.
     pub(crate) pids: Vec<u32>,
     /// Their children too.
@@ -110,6 +112,10 @@ impl Config {
         }
         Ok(Self {
             libraries: args.libssl.clone(),
+            claim: Claim {
+                android: args.android,
+                version: args.ssl_version.clone(),
+            },
             pids: pids(args)?,
             follow: args.follow,
             uid: uid(&args.uid)?,

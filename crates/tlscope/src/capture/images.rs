@@ -1,12 +1,13 @@
 //! From targets to attached plans: each image is opened once, and the file that
 //! was analysed is the very file that is probed.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use tlscope_image::elf::DebugFiles;
 use tlscope_image::plan::{Family, Plan};
 use tlscope_targets::Target;
 
@@ -24,9 +25,7 @@ pub(crate) struct Image {
 impl Image {
     pub(crate) fn open(target: &Target) -> Result<Self> {
         let mut file = File::open(&target.path)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let plan = tlscope_image::analyze(&bytes)?;
+        let plan = analyze(&mut file, Path::new(&target.shown))?;
         if !FAMILIES.contains(&plan.family) {
             return Err(anyhow!(
                 "it holds {}, which `tlscope tls` does not capture",
@@ -55,8 +54,78 @@ impl Image {
 }
 
 /// A target that the user named: it must exist and hold the library.
-pub(crate) fn open_named(path: &std::path::Path) -> Result<(Target, Image)> {
+pub(crate) fn open_named(path: &Path) -> Result<(Target, Image)> {
     let target = tlscope_targets::named(path)?;
     let image = Image::open(&target).with_context(|| target.shown.clone())?;
     Ok((target, image))
+}
+
+/// The plan of an image, with names from separate debug files where there are any.
+pub(crate) fn analyze(file: &mut File, path: &Path) -> Result<Plan> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(tlscope_image::analyze_with(&bytes, &Installed { path })?)
+}
+
+/// Debug files where Debian's and Fedora's debug packages put them.
+struct Installed<'p> {
+    path: &'p Path,
+}
+
+impl DebugFiles for Installed<'_> {
+    fn by_build_id(&self, build_id: &str) -> Option<Vec<u8>> {
+        let (head, tail) = build_id.split_at_checked(2)?;
+        fs::read(format!("/usr/lib/debug/.build-id/{head}/{tail}.debug")).ok()
+    }
+
+    fn by_link(&self, name: &str) -> Option<Vec<u8>> {
+        // The link comes from the image: it may name a file, not lead anywhere.
+        let name = Path::new(Path::new(name).file_name()?);
+        let beside = self.path.parent()?;
+        let central = Path::new("/usr/lib/debug").join(beside.strip_prefix("/").ok()?);
+        [
+            beside.join(".debug").join(name),
+            beside.join(name),
+            central.join(name),
+        ]
+        .iter()
+        .filter(|candidate| *candidate != self.path)
+        .find_map(|candidate| fs::read(candidate).ok())
+    }
+}
+
+/// What the user says that the image is; the analysis knows better, and says so.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Claim {
+    pub(crate) android: bool,
+    pub(crate) version: Option<String>,
+}
+
+impl Claim {
+    /// Why the claim is not followed for this image; `None` if it fits.
+    pub(crate) fn contradiction(&self, plan: &Plan) -> Option<String> {
+        let known = match &plan.version {
+            Some(version) => format!("{} {version}", plan.family),
+            None => plan.family.to_string(),
+        };
+        if self.android && plan.family != Family::BoringSsl {
+            return Some(format!("--android does not fit: the image holds {known}"));
+        }
+        let claimed = self.version.as_ref()?.to_lowercase();
+        let family = plan.family.to_string().to_lowercase();
+        let number = claimed
+            .split_whitespace()
+            .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        let families = ["openssl", "libressl", "boringssl"];
+        let other = families
+            .iter()
+            .any(|name| claimed.starts_with(name) && *name != family);
+        let version = number.zip(plan.version.as_ref());
+        let differs = version.is_some_and(|(number, version)| {
+            let wanted = number.trim_end_matches(".x").trim_end_matches('x');
+            !version.starts_with(wanted)
+        });
+        (other || differs)
+            .then(|| format!("--ssl-version {claimed:?} does not fit: the image holds {known}"))
+    }
 }

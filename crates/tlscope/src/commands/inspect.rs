@@ -1,20 +1,27 @@
 //! `tlscope inspect FILE`: the plan of an image, and how each value was derived.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, Write};
 
 use anyhow::Context;
+use tlscope_image::ImageError;
 use tlscope_image::plan::Plan;
 
 use crate::args::InspectArgs;
+use crate::capture::images::analyze;
 use crate::{Exit, Failure};
 
 pub(crate) fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     let shown = args.file.display();
-    let bytes = fs::read(&args.file).with_context(|| shown.to_string())?;
-    let plan = tlscope_image::analyze(&bytes)
-        .with_context(|| shown.to_string())
-        .map_err(|error| Exit::Nothing.because(error))?;
+    let mut file = File::open(&args.file).with_context(|| shown.to_string())?;
+    let plan = analyze(&mut file, &args.file).map_err(|error| {
+        let exit = if error.is::<ImageError>() {
+            Exit::Nothing
+        } else {
+            Exit::Failure
+        };
+        exit.because(error.context(shown.to_string()))
+    })?;
     let mut out = io::stdout().lock();
     let written = if args.json {
         serde_json::to_writer_pretty(&mut out, &plan)
