@@ -157,4 +157,6 @@ impl ip::Datagram<'_> {
 }
 
 #[cfg(test)]
+pub(crate) mod build;
+#[cfg(test)]
 mod tests;

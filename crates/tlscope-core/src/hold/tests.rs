@@ -1,1 +1,316 @@
+use super::*;
+use crate::packet::build::{self, Tcp, ethernet};
+use crate::packet::{LinkType, dissect};
 
+const CLIENT: &str = "10.0.0.1:40000";
+const SERVER: &str = "10.0.0.2:443";
+const RANDOM: ClientRandom = [7; 32];
+const TLS13: [&str; 4] = [
+    "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+    "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+    "CLIENT_TRAFFIC_SECRET_0",
+    "SERVER_TRAFFIC_SECRET_0",
+];
+
+/// A connection, fed to a hold; segments follow each other without a hole.
+struct Talk {
+    hold: Hold,
+    next: [u32; 2],
+    now: Moment,
+    owned: bool,
+    hellos: Vec<ClientHello>,
+    packets: u64,
+}
+
+impl Talk {
+    fn new(options: HoldOptions) -> Self {
+        Self {
+            hold: Hold::new(options),
+            // The client's numbers wrap soon.
+            next: [u32::MAX - 10, 5000],
+            now: Moment::default(),
+            owned: true,
+            hellos: Vec::new(),
+            packets: 0,
+        }
+    }
+
+    fn send(&mut self, side: usize, payload: &[u8]) -> Verdict {
+        let verdict = self.put(side, self.next[side], 0x10, payload);
+        self.next[side] = self.next[side].wrapping_add(payload.len() as u32);
+        verdict
+    }
+
+    fn put(&mut self, side: usize, sequence: u32, flags: u8, payload: &[u8]) -> Verdict {
+        let ends = [CLIENT, SERVER].map(|end| end.parse().unwrap());
+        let frame = ethernet(&Tcp {
+            from: ends[side],
+            to: ends[1 - side],
+            sequence,
+            acknowledged: self.next[1 - side],
+            flags,
+            payload,
+        });
+        self.packets += 1;
+        let owned = self.owned;
+        self.hold.packet(
+            Frame {
+                interface: 0,
+                time: Timestamp(self.packets),
+                original_length: frame.len() as u32,
+                bytes: &frame,
+            },
+            dissect(LinkType::ETHERNET, &frame).as_ref(),
+            self.now,
+            || owned,
+            |hello| self.hellos.push(hello.clone()),
+        )
+    }
+
+    fn secrets(&mut self, labels: &[&str]) -> Vec<u64> {
+        let each = labels.iter();
+        each.flat_map(|label| times(&self.hold.secret(&RANDOM, label)))
+            .collect()
+    }
+
+    fn after(&mut self, milliseconds: u64) -> Vec<u64> {
+        self.now = Moment(self.now.0 + Duration::from_millis(milliseconds));
+        times(&self.hold.expire(self.now))
+    }
+}
+
+fn times(frames: &[HeldFrame]) -> Vec<u64> {
+    frames.iter().map(|frame| frame.time.0).collect()
+}
+
+fn talk() -> Talk {
+    Talk::new(HoldOptions::default())
+}
+
+fn client_hello(early: bool) -> Vec<u8> {
+    build::client_hello(RANDOM, "example.org", early)
+}
+
+#[test]
+fn tls_1_3_waits_from_the_server_hello_for_all_four_secrets() {
+    let mut talk = talk();
+    assert_eq!(talk.send(0, &client_hello(false)), Verdict::Write);
+    assert_eq!(talk.hellos.len(), 1);
+    let hello = build::server_hello([9; 32], true);
+    assert_eq!(talk.send(1, &hello), Verdict::Held);
+    assert_eq!(talk.send(0, &build::record(20, &[1])), Verdict::Held);
+    assert!(talk.secrets(&TLS13[..3]).is_empty());
+    assert_eq!(talk.secrets(&TLS13[3..]), [2, 3]);
+    assert_eq!(talk.send(1, &build::record(23, &[0; 99])), Verdict::Write);
+    assert_eq!(talk.hold.counts().served, 2);
+    assert_eq!(talk.hold.bytes, 0);
+}
+
+#[test]
+fn tls_1_2_waits_from_change_cipher_spec() {
+    let mut talk = talk();
+    talk.send(0, &client_hello(false));
+    let hello = build::server_hello([9; 32], false);
+    assert_eq!(talk.send(1, &hello), Verdict::Write);
+    assert_eq!(
+        talk.send(0, &build::handshake(16, &[0; 70])),
+        Verdict::Write
+    );
+    assert_eq!(talk.send(0, &build::record(20, &[1])), Verdict::Held);
+    assert_eq!(talk.secrets(&["CLIENT_RANDOM"]), [4]);
+    assert_eq!(talk.send(1, &build::record(20, &[1])), Verdict::Write);
+}
+
+#[test]
+fn secrets_that_are_known_are_not_waited_for() {
+    let mut talk = talk();
+    talk.send(0, &client_hello(false));
+    talk.secrets(&TLS13);
+    let hello = build::server_hello([9; 32], true);
+    assert_eq!(talk.send(1, &hello), Verdict::Write);
+    assert_eq!(talk.hold.counts(), HoldCounts::default());
+}
+
+#[test]
+fn early_data_waits_with_the_client_hello() {
+    for arrives in ["CLIENT_EARLY_TRAFFIC_SECRET", TLS13[0]] {
+        let mut talk = talk();
+        assert_eq!(talk.send(0, &client_hello(true)), Verdict::Held);
+        assert_eq!(talk.send(0, &build::record(23, &[0; 50])), Verdict::Held);
+        assert_eq!(talk.secrets(&[arrives]), [1, 2]);
+        // The handshake's own secrets are still to come.
+        let hello = build::server_hello([9; 32], true);
+        assert_eq!(talk.send(1, &hello), Verdict::Held);
+        assert_eq!(talk.secrets(&TLS13), [3]);
+    }
+}
+
+#[test]
+fn a_retry_request_decides_nothing() {
+    let mut talk = talk();
+    talk.send(0, &client_hello(false));
+    let retry = [
+        0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8,
+        0x91, 0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8,
+        0x33, 0x9c,
+    ];
+    assert_eq!(
+        talk.send(1, &build::server_hello(retry, true)),
+        Verdict::Write
+    );
+    assert_eq!(talk.send(0, &client_hello(false)), Verdict::Write);
+    let hello = build::server_hello([9; 32], true);
+    assert_eq!(talk.send(1, &hello), Verdict::Held);
+}
+
+#[test]
+fn segments_out_of_order_and_twice_are_put_right() {
+    let mut talk = talk();
+    let hello = client_hello(false);
+    let (first, second) = hello.split_at(30);
+    let start = talk.next[0];
+    assert_eq!(talk.put(0, start, 0x10, first), Verdict::Write);
+    assert_eq!(talk.put(0, start, 0x10, first), Verdict::Write);
+    assert!(talk.hellos.is_empty());
+    let middle = start.wrapping_add(30);
+    let (second, third) = second.split_at(10);
+    let end = middle.wrapping_add(10);
+    talk.put(0, end, 0x10, third);
+    assert!(talk.hellos.is_empty());
+    talk.put(0, middle, 0x10, second);
+    assert_eq!(talk.hellos.len(), 1);
+    let server = build::server_hello([9; 32], true);
+    let at = talk.next[1];
+    let (first, second) = server.split_at(20);
+    assert_eq!(
+        talk.put(1, at.wrapping_add(20), 0x10, second),
+        Verdict::Write
+    );
+    assert_eq!(talk.put(1, at, 0x10, first), Verdict::Held);
+}
+
+#[test]
+fn the_cap_lets_go_once_and_for_all() {
+    let mut talk = talk();
+    talk.send(0, &client_hello(false));
+    talk.send(1, &build::server_hello([9; 32], true));
+    talk.send(1, &build::record(23, &[0; 10]));
+    assert!(talk.after(999).is_empty());
+    assert_eq!(talk.after(1), [2, 3]);
+    assert_eq!(talk.hold.counts().without_secrets, 2);
+    assert_eq!(talk.send(1, &build::record(23, &[0; 10])), Verdict::Write);
+}
+
+#[test]
+fn too_much_memory_lets_go_the_oldest() {
+    let mut talk = Talk::new(HoldOptions {
+        memory: 1000,
+        ..HoldOptions::default()
+    });
+    talk.send(0, &client_hello(false));
+    talk.send(1, &build::server_hello([9; 32], true));
+    assert!(talk.after(0).is_empty());
+    talk.send(1, &build::record(23, &[0; 2000]));
+    assert_eq!(talk.after(0), [2, 3]);
+    assert_eq!(talk.hold.counts().for_memory, 2);
+}
+
+#[test]
+fn other_traffic_passes() {
+    let mut talk = talk();
+    assert_eq!(talk.send(0, b"GET / HTTP/1.1\r\n\r\n"), Verdict::Write);
+    assert_eq!(
+        talk.send(1, &build::server_hello([9; 32], true)),
+        Verdict::Write
+    );
+    assert_eq!(talk.send(1, &build::record(23, &[0; 10])), Verdict::Write);
+}
+
+#[test]
+fn the_ports_of_a_connection_that_ended_serve_another() {
+    let mut talk = talk();
+    for round in 0..2 {
+        talk.put(0, talk.next[0], 0x02, &[]);
+        talk.next[0] = talk.next[0].wrapping_add(1);
+        assert_eq!(talk.send(0, &client_hello(false)), Verdict::Write);
+        assert_eq!(talk.hellos.len(), round + 1);
+        talk.secrets(&TLS13);
+        let hello = build::server_hello([9; 32], true);
+        assert_eq!(talk.send(1, &hello), Verdict::Write);
+        for side in 0..2 {
+            assert!(!talk.hold.has_ended(&RANDOM));
+            talk.put(side, talk.next[side], 0x11, &[]);
+        }
+        assert!(talk.hold.has_ended(&RANDOM));
+    }
+}
+
+#[test]
+fn flows_wait_for_their_owner_and_go_when_none_comes() {
+    let options = HoldOptions {
+        owned_only: true,
+        ..HoldOptions::default()
+    };
+    let mut owned = Talk::new(options);
+    owned.owned = false;
+    assert_eq!(owned.send(0, &client_hello(false)), Verdict::Held);
+    assert_eq!(
+        owned.send(1, &build::server_hello([9; 32], true)),
+        Verdict::Held
+    );
+    // Its owner alone is not enough: the secrets are to come.
+    let all = owned.hold.owner(None, |_| true);
+    assert!(all.is_empty());
+    assert_eq!(owned.secrets(&TLS13), [1, 2]);
+
+    let mut foreign = Talk::new(options);
+    foreign.owned = false;
+    assert_eq!(foreign.send(0, b"hello"), Verdict::Held);
+    assert!(foreign.after(1000).is_empty());
+    assert_eq!(foreign.send(0, b"again"), Verdict::Unwanted);
+    assert_eq!(foreign.hold.counts().unwanted, 2);
+    // A wanted process may come to use it later.
+    foreign.owned = true;
+    assert_eq!(foreign.send(0, b"once more"), Verdict::Write);
+}
+
+/// Whatever comes in whatever order: nothing is lost but what is counted.
+#[test]
+fn every_packet_is_written_once_or_counted() {
+    let mut state = 1_u64;
+    let mut random = |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % below
+    };
+    for _ in 0..200 {
+        let mut talk = Talk::new(HoldOptions {
+            owned_only: random(2) == 0,
+            memory: 5000,
+            ..HoldOptions::default()
+        });
+        let (mut written, mut given) = (0, 0);
+        for _ in 0..60 {
+            talk.owned = random(3) > 0;
+            let payload = match random(6) {
+                0 => client_hello(random(2) == 0),
+                1 => build::server_hello([9; 32], random(2) == 0),
+                2 => build::record(20, &[1]),
+                3 => build::record(23, &vec![0; random(900) as usize]),
+                _ => vec![random(256) as u8; random(50) as usize],
+            };
+            let side = random(2) as usize;
+            let jump = random(40) as u32 * u32::from(random(4) == 0);
+            let at = talk.next[side].wrapping_add(jump);
+            given += 1;
+            written += u64::from(talk.put(side, at, random(32) as u8, &payload) == Verdict::Write);
+            talk.next[side] = at.wrapping_add(payload.len() as u32);
+            written += talk.secrets(&TLS13[..random(2) as usize]).len() as u64;
+            written += talk.after(random(100)).len() as u64;
+        }
+        written += talk.hold.drain().len() as u64;
+        assert_eq!(written + talk.hold.counts().unwanted, given);
+        assert_eq!(talk.hold.bytes, 0);
+    }
+}
