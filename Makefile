@@ -75,6 +75,7 @@ bench:
 	$(CARGO) build --release --locked -p tlscope -p tlscope-tests
 	$(CARGO) build --release --locked -p tlscope-probe --example empty_pair
 	TLSCOPE_BIN="$(abspath $(TARGET))/release/tlscope" $(TARGET)/release/bench
+	TLSCOPE_BIN="$(abspath $(TARGET))/release/tlscope" $(TARGET)/release/bench_pcap
 
 # EXTCAP=DIR puts it elsewhere than where the installed Wireshark looks.
 EXTCAP ?= $(shell tshark -G folders 2>/dev/null | sed -n 's/.*Extcap path:[[:space:]]*//p' | tail -1)

@@ -30,6 +30,9 @@ pub(crate) struct Owners {
     /// By endpoints as the owner sends.
     connected: Bounded<Endpoints, Arc<Owner>>,
     unconnected: Bounded<(Protocol, SocketAddr), Arc<Owner>>,
+    /// Made once for each direction: a packet would pay more for it than for all else.
+    comments: Bounded<Endpoints, Arc<str>>,
+    capacity: usize,
 }
 
 impl Owners {
@@ -37,6 +40,8 @@ impl Owners {
         Self {
             connected: Bounded::new(capacity),
             unconnected: Bounded::new(capacity),
+            comments: Bounded::new(capacity),
+            capacity,
         }
     }
 
@@ -46,12 +51,17 @@ impl Owners {
         } = *ownership;
         let owner = Arc::new(ownership.owner.clone());
         match ownership.remote {
-            Some(remote) => self
-                .connected
-                .insert(Endpoints::new(protocol, local, remote), owner),
-            None => self
-                .unconnected
-                .insert(Endpoints::new(protocol, local, local).unconnected(), owner),
+            Some(remote) => {
+                let endpoints = Endpoints::new(protocol, local, remote);
+                self.comments.remove(&endpoints);
+                self.comments.remove(&endpoints.reversed());
+                self.connected.insert(endpoints, owner);
+            }
+            None => {
+                let endpoints = Endpoints::new(protocol, local, local);
+                self.comments = Bounded::new(self.capacity);
+                self.unconnected.insert(endpoints.unconnected(), owner);
+            }
         }
     }
 
@@ -85,16 +95,23 @@ impl Owners {
     }
 
     /// `from pid 1 (init), to pid 2 (sh)`, as far as known.
-    pub(crate) fn comment(&mut self, endpoints: Endpoints, to: &mut String) {
+    pub(crate) fn comment(&mut self, endpoints: Endpoints) -> Arc<str> {
+        if let Some(comment) = self.comments.get(&endpoints) {
+            return Arc::clone(comment);
+        }
+        let mut comment = String::new();
         let ends = [("from", endpoints), ("to", endpoints.reversed())];
         for (word, endpoints) in ends {
             if let Some(owner) = self.sender(endpoints) {
-                let comma = if to.is_empty() { "" } else { ", " };
+                let comma = if comment.is_empty() { "" } else { ", " };
                 let Owner { pid, comm } = **owner;
                 // Writing to a String cannot fail.
-                let _ = write!(to, "{comma}{word} pid {pid} ({comm})");
+                let _ = write!(comment, "{comma}{word} pid {pid} ({comm})");
             }
         }
+        let comment: Arc<str> = comment.into();
+        self.comments.insert(endpoints, Arc::clone(&comment));
+        comment
     }
 }
 
@@ -131,9 +148,8 @@ mod tests {
                 owner: owner(pid),
             });
         }
-        let mut comment = String::new();
-        owners.comment(Endpoints::new(Protocol::Tcp, server, client), &mut comment);
-        assert_eq!(comment, "from pid 2 (curl), to pid 1 (curl)");
+        let comment = owners.comment(Endpoints::new(Protocol::Tcp, server, client));
+        assert_eq!(&*comment, "from pid 2 (curl), to pid 1 (curl)");
         assert!(!owners.knows(Endpoints::new(Protocol::Udp, server, client)));
     }
 

@@ -102,7 +102,6 @@ struct InterfaceState {
 struct Scratch {
     head: Vec<u8>,
     tail: Vec<u8>,
-    comment: String,
 }
 
 impl<O: BlockOutput> Recording<O> {
@@ -272,17 +271,11 @@ impl<O: BlockOutput> Recording<O> {
             self.next_file(frame.time)?;
         }
         self.write_secrets()?;
-        let Scratch {
-            head,
-            tail,
-            comment,
-        } = &mut self.scratch;
+        let comment = endpoints.map(|endpoints| self.owners.comment(endpoints));
+        let comment = comment.as_deref().unwrap_or_default();
+        let Scratch { head, tail } = &mut self.scratch;
         head.clear();
         tail.clear();
-        comment.clear();
-        if let Some(endpoints) = endpoints {
-            self.owners.comment(endpoints, comment);
-        }
         let captured = frame.bytes.len() as u32;
         let block_head = PacketHead {
             interface: frame.interface,

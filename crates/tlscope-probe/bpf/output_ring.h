@@ -154,12 +154,15 @@ static __always_inline void emit(void *ctx, struct emission *e)
 	emission_end(e);
 }
 
-/* Small records are rare and wake the reader at once. */
+/*
+ * Secrets and owners come in bursts, some ten for a handshake: like data they
+ * wait for the reader's next look. A wake-up for each cost more than the rest.
+ */
 static __always_inline bool emit_record(void *ctx, __u64 object, void *record, __u32 size)
 {
 	void *ring = ring_of(object);
 
-	return ring && !bpf_ringbuf_output(ring, record, size, BPF_RB_FORCE_WAKEUP);
+	return ring && !bpf_ringbuf_output(ring, record, size, wakeup(ring));
 }
 
 #endif
