@@ -120,10 +120,7 @@ impl EventSource {
         let mut patience = timeout;
         while let Some(batch) = self.backlog.take(patience) {
             patience = Duration::ZERO;
-            batch
-                .records()
-                .filter_map(Record::parse)
-                .try_for_each(&mut handler)?;
+            batch.by_time().into_iter().try_for_each(&mut handler)?;
             self.backlog.recycle(batch);
             if deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 break;

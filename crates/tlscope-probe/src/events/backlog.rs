@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::abi::Record;
+
 /// Bytes that wait at most. A burst larger than this and the kernel's buffers
 /// together is lost, and counted.
 const BYTES_MAX: usize = 256 << 20;
@@ -28,11 +30,19 @@ impl Batch {
         self.ends.push(self.bytes.len());
     }
 
-    pub(super) fn records(&self) -> impl Iterator<Item = &[u8]> {
+    fn records(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(&0).chain(&self.ends);
         starts
             .zip(&self.ends)
             .map(|(start, end)| &self.bytes[*start..*end])
+    }
+
+    /// In order of time: what two ends of one exchange say lies in two shards.
+    /// The sort is stable, so the chunks of one call, equal in time, stay in order.
+    pub(super) fn by_time(&self) -> Vec<Record<'_>> {
+        let mut records: Vec<_> = self.records().filter_map(Record::parse).collect();
+        records.sort_by_key(Record::time_ns);
+        records
     }
 }
 
