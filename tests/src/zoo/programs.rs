@@ -247,14 +247,18 @@ fn start_of(bytes: &[u8]) -> String {
     digest::hex(&bytes[..bytes.len().min(16)])
 }
 
-/// How a library without a peer of its own can be driven: by what its file is called.
-pub fn guess(image: &Path) -> Option<Program> {
+/// How a file that holds a library statically can be run, by what it is called, and the
+/// directory that its program is in.
+pub fn guess(image: &Path) -> Option<(Program, &Path)> {
     let name = image.file_name()?.to_str()?;
-    match name {
-        "node" => Some(Program::Node),
-        "bun" => Some(Program::Bun),
-        _ => None,
-    }
+    let directory = image.parent()?;
+    Some(match name {
+        "node" => (Program::Node, directory),
+        "bun" => (Program::Bun, directory),
+        _ if name.starts_with("cygrpc.") => (Program::Grpc, directory.parent()?.parent()?),
+        "_wrapper.abi3.so" => (Program::CurlCffi, directory.parent()?),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
