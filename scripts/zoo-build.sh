@@ -70,7 +70,22 @@ libressl() {
 	gcc -shared -o "$to/libssl.so" "$tree"/ssl/.libs/*.o "$to/libcrypto.so" -Wl,-rpath,'$ORIGIN'
 }
 
+openssl() {
+	(
+		cd "$work/vendor/$package/openssl"
+		perl ./Configure --debug linux-x86_64 shared -O2 >/dev/null
+		make -s -j"$(nproc)" build_libs >/dev/null
+	) >&2
+	cp -L "$work/vendor/$package/openssl/libssl.so" "$to/libssl.so"
+	cp -L "$work/vendor/$package/openssl/libcrypto.so" "$to/libcrypto.so"
+	ln -s libcrypto.so "$to/$(objdump -p "$to/libcrypto.so" | awk '/SONAME/ { print $2 }')"
+}
+
 case $recipe in
+openssl-crate)
+	vendor
+	openssl
+	;;
 boringssl-crate)
 	vendor
 	boringssl "$work/vendor/$package/deps/boringssl/src" "$work/vendor/$package/deps/boringssl/err_data.c"

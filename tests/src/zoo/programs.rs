@@ -3,6 +3,8 @@
 //! `fixtures/witness.py` stands between client and server on the system's OpenSSL. Its bytes
 //! and its key log are what the capture of the program is compared with, on both sides.
 
+mod tools;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -49,6 +51,7 @@ impl Program {
                 command.arg(fixture("tls_peer.js"));
                 command
             }
+            Self::Openssl => tools::openssl(specimen),
             Self::Grpc => with_wheel(specimen, "grpc_peer.py"),
             Self::CurlCffi => with_wheel(specimen, "curl_cffi_peer.py"),
         }
@@ -58,7 +61,7 @@ impl Program {
     fn slack(self) -> usize {
         match self {
             Self::Grpc => 256,
-            Self::Node | Self::Bun | Self::CurlCffi => 0,
+            Self::Node | Self::Bun | Self::Openssl | Self::CurlCffi => 0,
         }
     }
 
@@ -89,6 +92,9 @@ struct Streams {
 
 #[track_caller]
 fn talk(scene: &Scene, specimen: &Specimen, program: Program, tls: &str) -> (Vec<Side>, KeyLog) {
+    if program == Program::Openssl {
+        return tools::talk(scene, specimen, tls);
+    }
     let sizes = SIZES.map(|size| size.to_string());
     let (ca, pair) = (&certificates().ca, &certificates().ecdsa);
     let mut nginx = None;
@@ -112,6 +118,11 @@ fn talk(scene: &Scene, specimen: &Specimen, program: Program, tls: &str) -> (Vec
     let client = start(scene, "client", command).finish().success();
     let server = server.map(|server| server.finish().success().pid);
     let (streams, keys) = witness.finish(server.is_some());
+    (sides_of(client.pid, server, streams), keys)
+}
+
+/// What the witness saw, from both sides.
+fn sides_of(client: u32, server: Option<u32>, streams: Vec<Streams>) -> Vec<Side> {
     let turned = |s: &Streams| Streams {
         sent: s.received.clone(),
         received: s.sent.clone(),
@@ -121,9 +132,9 @@ fn talk(scene: &Scene, specimen: &Specimen, program: Program, tls: &str) -> (Vec
         let streams = streams.iter().map(turned).collect();
         seen.push(Side { pid, streams });
     }
-    let pid = client.pid;
+    let pid = client;
     seen.push(Side { pid, streams });
-    (seen, keys)
+    seen
 }
 
 fn start(scene: &Scene, role: &str, mut command: Command) -> program::Program {

@@ -69,14 +69,16 @@ fn secrets(plan: &Plan) -> String {
 }
 
 fn data(plan: &Plan) -> String {
-    let probe = plan.probe("read").or(plan.probe("read_ex"));
-    match probe {
-        Some(probe) => match &probe.symbol {
-            Some(_) => "symbols".into(),
-            None => "what the code does".into(),
-        },
-        None => "-".into(),
-    }
+    let named = |role: &str| plan.probe(role).is_some_and(|p| p.symbol.is_some());
+    let found = plan.probe("read").or(plan.probe("read_ex")).is_some();
+    let how = match (found, named("read") || named("read_ex"), named("new")) {
+        (false, ..) => "-",
+        (true, true, _) => "symbols",
+        // OpenSSL's own function behind the public forms.
+        (true, false, true) => "symbols and their code",
+        (true, false, false) => "what the code does",
+    };
+    how.into()
 }
 
 fn failures(rows: &[Row]) -> String {

