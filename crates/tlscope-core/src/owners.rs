@@ -50,18 +50,15 @@ impl Owners {
             protocol, local, ..
         } = *ownership;
         let owner = Arc::new(ownership.owner.clone());
-        match ownership.remote {
-            Some(remote) => {
-                let endpoints = Endpoints::new(protocol, local, remote);
-                self.comments.remove(&endpoints);
-                self.comments.remove(&endpoints.reversed());
-                self.connected.insert(endpoints, owner);
-            }
-            None => {
-                let endpoints = Endpoints::new(protocol, local, local);
-                self.comments = Bounded::new(self.capacity);
-                self.unconnected.insert(endpoints.unconnected(), owner);
-            }
+        if let Some(remote) = ownership.remote {
+            let endpoints = Endpoints::new(protocol, local, remote);
+            self.comments.remove(&endpoints);
+            self.comments.remove(&endpoints.reversed());
+            self.connected.insert(endpoints, owner);
+        } else {
+            let endpoints = Endpoints::new(protocol, local, local);
+            self.comments = Bounded::new(self.capacity);
+            self.unconnected.insert(endpoints.unconnected(), owner);
         }
     }
 
