@@ -3,13 +3,14 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
 use crate::keylog::KeyLog;
-use crate::program::{Finished, Program};
+use crate::program::{Finished, Program, tool};
 use crate::records::Records;
 use crate::scene::Scene;
 use crate::text::Blocks;
@@ -39,6 +40,20 @@ pub fn binary() -> PathBuf {
         Some(newest) => newest,
         None => panic!("tlscope is not built: `make build`, or set TLSCOPE_BIN"),
     }
+}
+
+/// tlscope in the hands of a user without any privilege: a copy, for the way to
+/// the original may be closed to others.
+#[track_caller]
+pub fn tlscope_of_nobody(scene: &Scene) -> Command {
+    let copy = scene.path("tlscope");
+    fs::copy(binary(), &copy).expect("a copy that everybody may run");
+    let mut setpriv = tool("setpriv", "util-linux");
+    setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    setpriv
+        .args(["--inh-caps=-all", "--bounding-set=-all"])
+        .arg(copy);
+    setpriv
 }
 
 /// A command line of tlscope.
@@ -137,7 +152,7 @@ impl Tlscope {
     #[track_caller]
     pub fn start(self, scene: &Scene) -> Capture {
         let stdout = scene.fresh("tlscope.stdout");
-        let out = std::fs::File::create(&stdout).expect("stdout file");
+        let out = fs::File::create(&stdout).expect("stdout file");
         self.start_to(scene, stdout, out.into())
     }
 

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use tlscope_tests::capture::binary;
-use tlscope_tests::program::{run, tool};
+use tlscope_tests::capture::tlscope_of_nobody;
+use tlscope_tests::program::run;
 use tlscope_tests::{Peer, SYSTEM_LIBSSL, Scene, Tlscope};
 
 #[test]
@@ -47,14 +47,8 @@ fn as_root() {
 #[test]
 fn without_privilege_it_says_what_is_lacking() {
     let scene = Scene::new("doctor-nobody");
-    let program = scene.path("tlscope");
-    fs::copy(binary(), &program).expect("a copy that everybody may run");
-    let mut setpriv = tool("setpriv", "util-linux");
-    setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    setpriv
-        .args(["--inh-caps=-all", "--bounding-set=-all"])
-        .arg(program)
-        .arg("doctor");
+    let mut setpriv = tlscope_of_nobody(&scene);
+    setpriv.arg("doctor");
     let finished = run(&scene, "doctor", setpriv);
     assert_eq!(finished.code(), Some(3), "{}", finished.stderr);
     let text = finished.text();

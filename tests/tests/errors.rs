@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::process::Signal;
-use tlscope_tests::capture::binary;
+use tlscope_tests::capture::tlscope_of_nobody;
 use tlscope_tests::program::{Finished, must, tool};
 use tlscope_tests::{Capture, MIB, Peer, SYSTEM_LIBSSL, Scene, Tlscope};
 
@@ -164,13 +164,7 @@ fn wrong_flags_are_told() {
 #[test]
 fn without_privilege() {
     let scene = Scene::new("nobody");
-    let program = scene.path("tlscope");
-    fs::copy(binary(), &program).expect("a copy that everybody may run");
-    let mut setpriv = tool("setpriv", "util-linux");
-    setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    setpriv
-        .args(["--inh-caps=-all", "--bounding-set=-all"])
-        .arg(&program);
+    let mut setpriv = tlscope_of_nobody(&scene);
     let finished = tlscope_tests::program::run(&scene, "tlscope", {
         setpriv.arg("tls");
         setpriv

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use tlscope_tests::capture::binary;
-use tlscope_tests::program::{run, tool};
+use tlscope_tests::capture::tlscope_of_nobody;
+use tlscope_tests::program::run;
 use tlscope_tests::{SYSTEM_LIBSSL, Scene, Tlscope};
 
 #[test]
@@ -105,13 +105,7 @@ fn the_system_library_as_json() {
 #[test]
 fn it_needs_no_root() {
     let scene = Scene::new("inspect-nobody");
-    let program = scene.path("tlscope");
-    fs::copy(binary(), &program).expect("a copy that everybody may run");
-    let mut setpriv = tool("setpriv", "util-linux");
-    setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    setpriv
-        .args(["--inh-caps=-all", "--bounding-set=-all"])
-        .arg(program);
+    let mut setpriv = tlscope_of_nobody(&scene);
     setpriv.args(["inspect", SYSTEM_LIBSSL]);
     let finished = run(&scene, "inspect", setpriv).success();
     assert!(finished.text().contains("SecretSink"));

@@ -53,7 +53,7 @@ impl fmt::Display for ObjectKind {
 /// Why an object could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("loading BPF programs needs root, or CAP_BPF and CAP_PERFMON: {0}")]
+    #[error("loading BPF programs needs root, or CAP_BPF and CAP_PERFMON: {0}; try sudo")]
     Privilege(std::io::Error),
     #[error("the kernel refused the {kind} BPF object: {source}{log}")]
     Refused {
