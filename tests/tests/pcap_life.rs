@@ -170,7 +170,7 @@ struct Disk {
 impl Disk {
     fn mount(scene: &Scene) -> Self {
         let path = scene.fresh("disk");
-        std::fs::create_dir(&path).expect("mount point");
+        fs::create_dir(&path).expect("mount point");
         let mut mount = tool("mount", "mount");
         mount
             .args(["-t", "tmpfs", "-o", "size=1m", "tlscope-test"])
@@ -260,7 +260,7 @@ fn wireshark_captures_through_us() {
     let nginx = Nginx::start(&scene);
     let (path, _) = nginx.serve(1000);
     let sources = scene.fresh("extcap");
-    std::fs::create_dir(&sources).expect("directory");
+    fs::create_dir(&sources).expect("directory");
     let link = sources.join("tlscope");
     std::os::unix::fs::symlink(tlscope_tests::capture::binary(), link).expect("link");
     // As root, tshark looks in its own directory only: ours goes over it for once.
