@@ -1,10 +1,12 @@
 //! Plaintext, whole and with its owner: `tlscope tls` beside real programs.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
 use tlscope_tests::certificates::certificates;
 use tlscope_tests::openssl::{SClient, SServer};
+use tlscope_tests::peer::compiled;
 use tlscope_tests::python::{PythonServer, Script, client};
 use tlscope_tests::servers::{Nginx, Redis, curl, start_curl};
 use tlscope_tests::{Digest, KIB, MIB, Peer, SYSTEM_LIBSSL, Scene, Tlscope, digest};
@@ -213,6 +215,31 @@ fn a_deleted_library_is_found() {
     fs::copy(SYSTEM_LIBSSL, &copy).expect("copy the library");
     let mut peer = Peer::on(&copy).set("wait").start(&scene);
     fs::remove_file(&copy).expect("remove it while it is mapped");
+    let capture = Tlscope::json().start(&scene);
+    peer.go();
+    peer.finish().assert_captured(&capture.stop().records());
+}
+
+#[test]
+fn a_library_in_another_mount_namespace_is_found() {
+    let scene = Scene::new("namespace");
+    let hidden = scene.path("hidden");
+    fs::create_dir(&hidden).expect("a place to mount on");
+    let library = hidden.join("libssl.so.3");
+    let script = format!(
+        "mount -t tmpfs none {} && cp {SYSTEM_LIBSSL} {} && exec \"$0\" \"$@\"",
+        hidden.display(),
+        library.display()
+    );
+    let words = ["unshare", "--mount", "sh", "-c", &script].map(OsString::from);
+    let mut peer = Peer::on(&library)
+        .launched_by(words.into_iter().chain([compiled().into()]))
+        .set("wait")
+        .start(&scene);
+    assert!(
+        !library.exists(),
+        "it is in the namespace of the peer alone"
+    );
     let capture = Tlscope::json().start(&scene);
     peer.go();
     peer.finish().assert_captured(&capture.stop().records());
