@@ -221,7 +221,8 @@ fn a_reader_that_stops_reading() {
     let (path, _) = nginx.serve(10 * MIB);
     let mut reader = Command::new("sleep");
     reader
-        .arg("1000")
+        .arg("60")
+        .stderr(Stdio::null())
         .stdin(Stdio::piped())
         .stdout(Stdio::null());
     let mut reader = reader.spawn().expect("sleep");
@@ -291,4 +292,24 @@ fn wireshark_captures_through_us() {
         "{}",
         ended.stderr
     );
+}
+
+/// A reader that has seen enough, as `head` has.
+#[test]
+fn a_reader_that_goes() {
+    let scene = Scene::new("pcap-head");
+    let nginx = Nginx::start(&scene);
+    let (path, _) = nginx.serve(100 * KIB);
+    let mut reader = Command::new("head");
+    reader.args(["-c", "1000"]).stdin(Stdio::piped());
+    let mut reader = reader.stdout(Stdio::null()).spawn().expect("head");
+    let pipe = reader.stdin.take().expect("a pipe");
+    let tlscope = Tlscope::pcap("lo").args(["-w", "-", "tcp", "port", &nginx.port.to_string()]);
+    let mut capture = tlscope.start_to(&scene, scene.fresh("none"), pipe.into());
+    let ended = wait::until("the end", || {
+        curl(&scene, &nginx.url(&path), &[]);
+        capture.program().ended()
+    });
+    assert_eq!(ended.code(), Some(0));
+    reader.wait().expect("head");
 }

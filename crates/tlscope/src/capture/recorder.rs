@@ -92,6 +92,8 @@ impl Recorder {
         let first = recording
             .add_interface(description.clone(), now)
             .context("pcapng output")?;
+        // Readers can begin before there is a packet.
+        recording.tick(Moment::default()).context("pcapng output")?;
         for ownership in owners_so_far(config) {
             recording.owner(&ownership).context("pcapng output")?;
         }

@@ -19,6 +19,8 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(in crate::capture) struct PipeOutput {
     gathered: Vec<u8>,
+    /// Bytes that waited for the reader when last looked.
+    behind: usize,
     shared: Arc<Shared>,
 }
 
@@ -33,7 +35,10 @@ struct State {
     waiting: Vec<u8>,
     /// Taken by the thread and not yet by the reader.
     under_way: usize,
+    /// Until it is told.
     failed: Option<io::Error>,
+    /// The thread has ended: nothing more is taken.
+    ended: bool,
     closed: bool,
 }
 
@@ -53,6 +58,7 @@ impl PipeOutput {
             .spawn(move || feed(pipe, &of_thread))?;
         Ok(Self {
             gathered: Vec::new(),
+            behind: 0,
             shared,
         })
     }
@@ -61,7 +67,7 @@ impl PipeOutput {
         if self.gathered.len() >= GATHER {
             self.flush()?;
         }
-        if kind == BlockKind::Packet && self.gathered.len() >= WAITING_MAX {
+        if kind == BlockKind::Packet && self.behind + self.gathered.len() >= WAITING_MAX {
             return Ok(false);
         }
         for part in block {
@@ -70,21 +76,21 @@ impl PipeOutput {
         Ok(true)
     }
 
-    /// Hands on what was gathered, unless too much waits already.
+    /// Hands on what was gathered.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let mut state = self.shared.lock();
         if let Some(error) = state.failed.take() {
             return Err(error);
-        }
-        if self.gathered.is_empty() || state.waiting.len() >= WAITING_MAX {
-            return Ok(());
         }
         if state.waiting.is_empty() {
             std::mem::swap(&mut state.waiting, &mut self.gathered);
         } else {
             state.waiting.append(&mut self.gathered);
         }
-        self.shared.changed.notify_all();
+        self.behind = state.waiting.len() + state.under_way;
+        if !state.waiting.is_empty() {
+            self.shared.changed.notify_all();
+        }
         Ok(())
     }
 
@@ -94,9 +100,8 @@ impl PipeOutput {
         let mut state = self.shared.lock();
         state.closed = true;
         self.shared.changed.notify_all();
-        let busy = |state: &mut State| {
-            state.failed.is_none() && (state.under_way > 0 || !state.waiting.is_empty())
-        };
+        let busy =
+            |state: &mut State| !state.ended && (state.under_way > 0 || !state.waiting.is_empty());
         let waited = self
             .shared
             .changed
@@ -130,7 +135,7 @@ fn feed(mut pipe: File, shared: &Shared) {
         drop(state);
         if let Err(error) = pipe.write_all(&taken) {
             let mut state = shared.lock();
-            state.failed = Some(error);
+            (state.failed, state.ended) = (Some(error), true);
             shared.changed.notify_all();
             return;
         }
