@@ -39,8 +39,8 @@ impl BlockOutput for Packets {
     }
 }
 
-/// The input: a byte that chooses link type and filter, then frames, each
-/// behind its length.
+// The input: a byte that chooses link type and filter, then frames, each
+// behind its length.
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let Some((&choice, mut rest)) = input.split_first() else {
         return;
