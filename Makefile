@@ -9,13 +9,14 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev linux-libc-dev libpcap-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) openssl curl
 TEST_PACKAGES := $(DEMO_PACKAGES) clang-format-19 libssl-dev nginx redis-server redis-tools \
-	tshark tcpdump python3 python3-pip binutils util-linux mount iproute2
+	tshark tcpdump python3 python3-pip binutils util-linux mount iproute2 \
+	nghttp2-client nghttp2-server libnginx-mod-http-brotli-filter
 ZOO_PACKAGES := $(TEST_PACKAGES) g++
 
 # Crates whose tests need neither root nor a kernel.
 PURE := -p tlscope -p tlscope-core -p tlscope-image -p tlscope-probe -p tlscope-targets
 
-.PHONY: help build demo test lint unit e2e zoo zoo-quick bench install-extcap format clean
+.PHONY: help build demo test lint unit e2e zoo zoo-quick http-load bench install-extcap format clean
 
 help:
 	@echo 'make demo   build, then capture a local HTTPS exchange'
@@ -24,6 +25,7 @@ help:
 	@echo 'make lint | unit | e2e   parts of make test'
 	@echo 'make zoo    run it on every target of docs/libraries.md, and write that page'
 	@echo 'make zoo FILE=/path/to/libssl.so   any library or program; make zoo-quick: what CI runs'
+	@echo 'make http-load  pair 100,000 requests of h2load over HTTP/2, none lost'
 	@echo 'make bench  measure what capturing costs'
 	@echo 'make install-extcap  show tlscope in the interface list of Wireshark'
 	@echo 'make format rewrite the sources in the house style'
@@ -69,6 +71,12 @@ zoo-quick:
 	$(CARGO) build --profile checked --locked -p tlscope
 	TLSCOPE_BIN="$(abspath $(TARGET))/checked/tlscope" \
 		$(CARGO) test --profile checked --locked -p tlscope-tests --test zoo
+
+http-load:
+	@scripts/packages.sh $(TEST_PACKAGES)
+	$(CARGO) build --profile checked --locked -p tlscope
+	TLSCOPE_BIN="$(abspath $(TARGET))/checked/tlscope" TLSCOPE_HTTP_REQUESTS=100000 \
+		$(CARGO) test --profile checked --locked -p tlscope-tests --test http h2load
 
 bench:
 	@scripts/packages.sh $(TEST_PACKAGES) wrk

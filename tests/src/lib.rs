@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod digest;
 pub mod fixtures;
 pub mod keylog;
+pub mod messages;
 pub mod network;
 pub mod openssl;
 pub mod pcap;

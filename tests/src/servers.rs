@@ -8,11 +8,14 @@ use crate::program::{Finished, Program, must, tool};
 use crate::scene::{Scene, free_port, until_listening};
 use crate::{digest, wait};
 
-/// nginx with one worker, HTTP/1.1 over TLS; serves and takes (PUT) files.
+/// nginx with one worker, over TLS; serves and takes (PUT) files.
 #[derive(Debug)]
 pub struct Nginx {
     program: Program,
+    /// HTTP/1.1.
     pub port: u16,
+    /// The same by HTTP/2.
+    pub http2_port: u16,
     root: PathBuf,
     log: PathBuf,
 }
@@ -26,11 +29,18 @@ impl Nginx {
     /// With more lines for the `server` block.
     #[track_caller]
     pub fn start_with(scene: &Scene, pair: &Pair, lines: &str) -> Self {
-        let port = free_port();
+        let (port, http2_port) = (free_port(), free_port());
         let root = scene.fresh("www");
         fs::create_dir_all(&root).expect("nginx root");
         let log = scene.fresh("nginx.access");
-        let text = configuration(scene.directory(), port, pair, &root, &log, lines);
+        let text = configuration(
+            scene.directory(),
+            [port, http2_port],
+            pair,
+            &root,
+            &log,
+            lines,
+        );
         let conf = scene.write("nginx.conf", text.as_bytes());
         let mut command = tool("nginx", "nginx-light");
         command
@@ -44,6 +54,7 @@ impl Nginx {
         Self {
             program,
             port,
+            http2_port,
             root,
             log,
         }
@@ -58,6 +69,24 @@ impl Nginx {
 
     pub fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.port)
+    }
+
+    pub fn http2_url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.http2_port)
+    }
+
+    /// Method, target and status of each request, in the order of their ends.
+    pub fn logged(&self) -> Vec<(String, String, u64)> {
+        let log = fs::read_to_string(&self.log).expect("nginx's log");
+        let request = |line: &str| {
+            let mut quoted = line.split('"').skip(1);
+            let mut words = quoted.next()?.split(' ').map(str::to_owned);
+            let status = quoted.next()?.split_whitespace().next()?.parse().ok()?;
+            Some((words.next()?, words.next()?, status))
+        };
+        log.lines()
+            .map(|line| request(line).unwrap_or_else(|| panic!("not a line of a log: {line}")))
+            .collect()
     }
 
     /// What a client put there.
@@ -90,7 +119,7 @@ impl Nginx {
 
 fn configuration(
     dir: &Path,
-    port: u16,
+    [port, http2_port]: [u16; 2],
     pair: &Pair,
     root: &Path,
     log: &Path,
@@ -98,8 +127,14 @@ fn configuration(
 ) -> String {
     let (dir, root, log) = (dir.display(), root.display(), log.display());
     let (cert, key) = (pair.cert.display(), pair.key.display());
+    // Built apart from nginx, so loaded only where it is used.
+    let modules = if lines.contains("brotli") {
+        "load_module /usr/lib/nginx/modules/ngx_http_brotli_filter_module.so;"
+    } else {
+        ""
+    };
     format!(
-        "daemon off; user root; worker_processes 1; pid {dir}/nginx.pid; error_log stderr warn;
+        "{modules} daemon off; user root; worker_processes 1; pid {dir}/nginx.pid; error_log stderr warn;
 events {{ worker_connections 1024; }}
 http {{
   access_log {log}; default_type application/octet-stream;
@@ -107,7 +142,8 @@ http {{
   fastcgi_temp_path {dir}/fcgi; uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
   keepalive_requests 100000; client_max_body_size 0;
   server {{
-    listen 127.0.0.1:{port} ssl backlog=1024; server_name localhost;
+    listen 127.0.0.1:{port} ssl backlog=1024;
+    listen 127.0.0.1:{http2_port} ssl http2 backlog=1024; server_name localhost;
     ssl_certificate {cert}; ssl_certificate_key {key};
     ssl_protocols TLSv1.2 TLSv1.3;
     root {root}; dav_methods PUT;
