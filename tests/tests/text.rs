@@ -8,6 +8,7 @@ use tlscope_tests::certificates::certificates;
 use tlscope_tests::openssl::{SClient, SServer};
 use tlscope_tests::peer::compiled;
 use tlscope_tests::python::{PythonServer, Script, client};
+use tlscope_tests::records::Records;
 use tlscope_tests::servers::{Nginx, Redis, curl, start_curl};
 use tlscope_tests::{Digest, KIB, MIB, Peer, SYSTEM_LIBSSL, Scene, Tlscope, digest};
 
@@ -497,6 +498,43 @@ fn output_goes_to_a_file() {
     assert_eq!(captured.finished.text(), "", "stdout");
     let blocks = tlscope_tests::text::Blocks::parse(&fs::read(&file).expect("the output file"));
     assert_eq!(blocks.of(talk.pid).len(), 4);
+}
+
+/// In JSON and in text: files of whole lines and blocks, which together are the capture.
+#[test]
+fn output_goes_to_files_in_turn() {
+    let scene = Scene::new("turns");
+    let start = |capture: Tlscope, name: &str| {
+        let capture = capture.args(["-C", "1", "-o"]).arg(scene.path(name));
+        capture.start(&scene)
+    };
+    let (json, text) = (
+        start(Tlscope::json(), "json"),
+        start(Tlscope::text(), "text"),
+    );
+    let peer = Peer::default().set("text").sizes(2 * MIB, 2 * MIB);
+    let talk = peer.with("chunk", 1000).run(&scene);
+    json.stop();
+    text.stop();
+    let files = |name: &str| {
+        let path = |n: usize| match n {
+            0 => scene.path(name),
+            n => scene.path(&format!("{name}{n}")),
+        };
+        let files = (0..).map_while(|n| fs::read(path(n)).ok());
+        let files: Vec<_> = files.collect();
+        let before = &files[..files.len() - 1];
+        assert!(before.len() > 1, "{name}: {} files", files.len());
+        assert!(before.iter().all(|file| file.len() > 1_000_000), "{name}");
+        files
+    };
+    let json = files("json");
+    assert!(json.iter().all(|file| file.ends_with(b"}\n")), "torn lines");
+    talk.assert_captured(&Records::parse(&json.concat()));
+    let parse = |file: &Vec<u8>| tlscope_tests::text::Blocks::parse(file).0;
+    let shown = files("text").iter().flat_map(parse).collect::<Vec<_>>();
+    let length = shown.iter().filter(|b| b.pid == talk.pid).map(|b| b.length);
+    assert_eq!(length.sum::<u64>(), talk.bytes(), "text");
 }
 
 #[test]

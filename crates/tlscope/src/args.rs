@@ -106,6 +106,9 @@ pub(crate) struct TlsArgs {
     pub(crate) filter: FilterArgs,
 
     #[command(flatten)]
+    pub(crate) turns: TurnArgs,
+
+    #[command(flatten)]
     pub(crate) packets: PacketArgs,
 
     /// Buffer between kernel and user space, per shard (there is one per CPU, up to 8): bytes,
@@ -160,6 +163,22 @@ pub(crate) struct FilterArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Files in turn (-o, and -w with -m pcap)")]
+pub(crate) struct TurnArgs {
+    /// Begin a next file when one has more than N million bytes; the names get a number
+    #[arg(short = 'C', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) file_size: Option<u64>,
+
+    /// Begin a next file every N seconds; the name may hold conversions of strftime(3)
+    #[arg(short = 'G', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rotate_seconds: Option<u64>,
+
+    /// With -C: at most N files, the oldest overwritten. With -G: end after N files
+    #[arg(short = 'W', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) file_count: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Packets (-m pcap)")]
 pub(crate) struct PacketArgs {
     /// The interface to capture on; `any` is all of them
@@ -188,18 +207,6 @@ pub(crate) struct PacketArgs {
     /// End after N packets
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
-
-    /// Begin a next file when one has more than N million bytes; the names get a number
-    #[arg(short = 'C', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    pub(crate) file_size: Option<u64>,
-
-    /// Begin a next file every N seconds; the name may hold conversions of strftime(3)
-    #[arg(short = 'G', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) rotate_seconds: Option<u64>,
-
-    /// With -C: at most N files, the oldest overwritten. With -G: end after N files
-    #[arg(short = 'W', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) file_count: Option<u32>,
 
     /// Longest time that packets wait for the secrets of their connection, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000)]

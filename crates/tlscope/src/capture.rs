@@ -6,9 +6,11 @@
 mod blocks;
 mod command;
 pub(crate) mod images;
+mod names;
 mod outputs;
 mod recorder;
 mod records;
+mod turns;
 mod watch;
 
 use std::collections::HashMap;

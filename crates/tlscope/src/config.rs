@@ -12,7 +12,7 @@ use tlscope_core::filter::Filter;
 use tlscope_probe::packets::{SNAPSHOT_MAX, check_expression};
 use tlscope_probe::{AttachMode, Needs, ObjectKind};
 
-use crate::args::{Attach, FilterArgs, Model, PacketArgs, TlsArgs, User};
+use crate::args::{Attach, FilterArgs, Model, TlsArgs, User};
 use crate::capture::images::Claim;
 
 const DEFAULT_KEYLOG: &str = "tlscope_tls_keylog.log";
@@ -44,6 +44,7 @@ pub(crate) struct Config {
 #[derive(Debug)]
 pub(crate) struct Plaintext {
     pub(crate) to: Destination,
+    pub(crate) rotation: Rotation,
     pub(crate) form: Form,
     pub(crate) truncate: Option<usize>,
     pub(crate) har: Option<PathBuf>,
@@ -96,7 +97,15 @@ impl Destination {
 
 impl Config {
     pub(crate) fn new(args: &TlsArgs) -> Result<Self> {
-        let plaintext = (args.model == Model::Text).then(|| plaintext(args));
+        let plaintext = match args.model {
+            Model::Text => Some(plaintext(args)?),
+            Model::Keylog | Model::Pcap => None,
+        };
+        if args.model == Model::Keylog && rotation(args, Path::new(""))? != Rotation::default() {
+            return Err(anyhow!(
+                "-C and -G are for files of -w and -o, not for a key log"
+            ));
+        }
         let keylog = match (&args.keylogfile, args.model) {
             (Some(path), _) => Some(Destination::new(path)),
             (None, Model::Keylog) => Some(Destination::File(DEFAULT_KEYLOG.into())),
@@ -180,30 +189,31 @@ fn packets(args: &TlsArgs) -> Result<Option<PacketConfig>> {
         },
         filter,
         to: Destination::new(&packets.pcapfile),
-        rotation: rotation(packets)?,
+        rotation: rotation(args, &packets.pcapfile)?,
         count: packets.count,
         hold: Duration::from_millis(packets.hold),
     }))
 }
 
-fn rotation(packets: &PacketArgs) -> Result<Rotation> {
+fn rotation(args: &TlsArgs, file: &Path) -> Result<Rotation> {
+    let turns = &args.turns;
     let rotation = Rotation {
         // tcpdump's million is a decimal one.
-        bytes: packets.file_size.map(|millions| millions * 1_000_000),
-        every: packets.rotate_seconds.map(Duration::from_secs),
-        files: packets.file_count,
+        bytes: turns.file_size.map(|millions| millions * 1_000_000),
+        every: turns.rotate_seconds.map(Duration::from_secs),
+        files: turns.file_count,
     };
     let rotates = rotation.bytes.is_some() || rotation.every.is_some();
     if rotation.files.is_some() && !rotates {
         return Err(anyhow!("-W counts the files of -C or -G: give one of them"));
     }
-    if rotates && packets.pcapfile == Path::new("-") {
+    if rotates && file == Path::new("-") {
         return Err(anyhow!("-C and -G make several files: stdout is one"));
     }
     Ok(rotation)
 }
 
-fn plaintext(args: &TlsArgs) -> Plaintext {
+fn plaintext(args: &TlsArgs) -> Result<Plaintext> {
     let to = Destination::new(&args.output);
     let color = to == Destination::Stdout
         && io::stdout().is_terminal()
@@ -214,13 +224,14 @@ fn plaintext(args: &TlsArgs) -> Plaintext {
         (.., true) => Form::Raw,
         _ => Form::Text { color },
     };
-    Plaintext {
+    Ok(Plaintext {
         to,
+        rotation: rotation(args, &args.output)?,
         form,
         truncate: (args.tsize != 0).then_some(args.tsize),
         har: args.har.clone(),
         filter: filter(&args.filter),
-    }
+    })
 }
 
 /// `--pid 0` is no filter.

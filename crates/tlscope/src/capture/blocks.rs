@@ -4,20 +4,18 @@
 //! pipe whose reader is slow costs packets, counted, and never the capture.
 
 mod file;
-mod names;
 mod pipe;
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use tlscope_core::event::Timestamp;
 use tlscope_core::recording::{BlockKind, BlockOutput};
 
-use super::outputs::PRIVATE;
 use crate::config::{Destination, Rotation};
 use file::FileOutput;
 use pipe::PipeOutput;
@@ -105,14 +103,4 @@ impl BlockOutput for Blocks {
 fn is_pipe(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|metadata| metadata.file_type().is_fifo())
-}
-
-/// It holds secrets: for its owner alone, whatever an older file allowed.
-fn create_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(PRIVATE)
-        .open(path)
 }

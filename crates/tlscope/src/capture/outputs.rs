@@ -9,7 +9,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tlscope_core::sink::{HarSink, JsonOptions, JsonSink, KeylogSink, Sink, TextOptions, TextSink};
 
-use crate::config::{Config, Destination, Form, Plaintext};
+use super::turns::PlaintextFiles;
+use crate::config::{Config, Destination, Form, Plaintext, Rotation};
 
 /// What holds plaintext or secrets is for its owner alone.
 pub(super) const PRIVATE: u32 = 0o600;
@@ -31,6 +32,9 @@ pub(crate) fn open(config: &Config) -> Result<Vec<Box<dyn Sink + Send>>> {
 fn plaintext_sink(plaintext: &Plaintext) -> Result<Box<dyn Sink + Send>> {
     let writer: Box<dyn Write + Send> = match &plaintext.to {
         Destination::Stdout => Box::new(stdout()?),
+        Destination::File(path) if plaintext.rotation != Rotation::default() => Box::new(
+            PlaintextFiles::create(path, plaintext.rotation).with_context(|| unwritable(path))?,
+        ),
         Destination::File(path) => Box::new(create(path)?),
     };
     let truncate = plaintext.truncate;

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use tlscope_core::event::Timestamp;
 
-use super::create_private;
-use super::names::FileNames;
+use crate::capture::turns::Turns;
 use crate::config::Rotation;
 
 /// Small blocks are gathered up to so many bytes.
@@ -18,24 +17,19 @@ const LARGE: usize = 8 * 1024;
 #[derive(Debug)]
 pub(in crate::capture) struct FileOutput {
     file: File,
-    names: Option<FileNames>,
-    rotation: Rotation,
+    turns: Option<Turns>,
     /// Whole blocks, not yet written.
     gathered: Vec<u8>,
     /// Bytes of whole blocks in the file.
     written: u64,
-    began: Timestamp,
     complete: bool,
 }
 
 impl FileOutput {
     pub(super) fn create(path: &Path, rotation: Rotation, now: Timestamp) -> io::Result<Self> {
-        let mut names = FileNames::new(path, rotation);
-        let file = create_private(&names.next(now))?;
+        let (turns, file) = Turns::begin(path, rotation, now)?;
         Ok(Self {
-            names: Some(names),
-            rotation,
-            began: now,
+            turns: Some(turns),
             ..Self::single(file)
         })
     }
@@ -44,11 +38,9 @@ impl FileOutput {
     pub(super) fn single(file: File) -> Self {
         Self {
             file,
-            names: None,
-            rotation: Rotation::default(),
+            turns: None,
             gathered: Vec::with_capacity(GATHER + LARGE),
             written: 0,
-            began: Timestamp(0),
             complete: false,
         }
     }
@@ -59,23 +51,20 @@ impl FileOutput {
 
     pub(super) fn is_full(&self, now: Timestamp) -> bool {
         let size = self.written + self.gathered.len() as u64;
-        let large = self.rotation.bytes.is_some_and(|bytes| size > bytes);
-        let old = |every| now.since(self.began) >= every;
-        !self.complete && (large || self.rotation.every.is_some_and(old))
+        let full = |turns: &Turns| turns.is_full(size, now);
+        !self.complete && self.turns.as_ref().is_some_and(full)
     }
 
     /// The last file of all is followed by none.
     pub(super) fn next(&mut self, now: Timestamp) -> io::Result<()> {
         self.flush()?;
-        let Some(names) = &mut self.names else {
+        let Some(turns) = &mut self.turns else {
             return Ok(());
         };
-        if names.was_last() {
-            self.complete = true;
-            return Ok(());
+        match turns.next(now)? {
+            Some(file) => (self.file, self.written) = (file, 0),
+            None => self.complete = true,
         }
-        self.file = create_private(&names.next(now))?;
-        (self.written, self.began) = (0, now);
         Ok(())
     }
 

@@ -1,0 +1,114 @@
+//! Files that follow each other, as tcpdump's -C, -G and -W have them: of packets,
+//! and of plaintext, whose blocks and lines stay whole.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use tlscope_core::event::Timestamp;
+use tlscope_probe::events::monotonic_ns;
+
+use super::names::FileNames;
+use super::outputs::PRIVATE;
+use super::records::Clock;
+use crate::config::Rotation;
+
+/// When the next file begins, and which it is.
+#[derive(Debug)]
+pub(super) struct Turns {
+    names: FileNames,
+    rotation: Rotation,
+    began: Timestamp,
+}
+
+impl Turns {
+    /// With the first file.
+    pub(super) fn begin(
+        path: &Path,
+        rotation: Rotation,
+        now: Timestamp,
+    ) -> io::Result<(Self, File)> {
+        let mut names = FileNames::new(path, rotation);
+        let file = create_private(&names.next(now))?;
+        let turns = Self {
+            names,
+            rotation,
+            began: now,
+        };
+        Ok((turns, file))
+    }
+
+    /// A file of this size is to be followed by the next.
+    pub(super) fn is_full(&self, size: u64, now: Timestamp) -> bool {
+        let large = self.rotation.bytes.is_some_and(|bytes| size > bytes);
+        let old = |every| now.since(self.began) >= every;
+        large || self.rotation.every.is_some_and(old)
+    }
+
+    /// The last file of all is followed by none.
+    pub(super) fn next(&mut self, now: Timestamp) -> io::Result<Option<File>> {
+        if self.names.was_last() {
+            return Ok(None);
+        }
+        let file = create_private(&self.names.next(now))?;
+        self.began = now;
+        Ok(Some(file))
+    }
+}
+
+/// Plaintext in files. The sink flushes between whole blocks: only there does one end.
+#[derive(Debug)]
+pub(super) struct PlaintextFiles {
+    file: File,
+    turns: Turns,
+    written: u64,
+    between: bool,
+}
+
+impl PlaintextFiles {
+    pub(super) fn create(path: &Path, rotation: Rotation) -> io::Result<Self> {
+        let (turns, file) = Turns::begin(path, rotation, now())?;
+        Ok(Self {
+            file,
+            turns,
+            written: 0,
+            between: true,
+        })
+    }
+}
+
+impl Write for PlaintextFiles {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let now = now();
+        if self.between && self.turns.is_full(self.written, now) {
+            // After the last file nobody takes more: that is an end, not a failure.
+            let next = self.turns.next(now)?;
+            self.file = next.ok_or(io::ErrorKind::BrokenPipe)?;
+            self.written = 0;
+        }
+        self.between = false;
+        let count = self.file.write(bytes)?;
+        self.written += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.between = true;
+        self.file.flush()
+    }
+}
+
+fn now() -> Timestamp {
+    Clock::now().wall(monotonic_ns())
+}
+
+/// It holds secrets: for its owner alone, whatever an older file allowed.
+fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(PRIVATE)
+        .open(path)
+}
