@@ -16,6 +16,9 @@ pub fn tshark() -> Command {
     command.stdin(Stdio::null());
     // A key log named in the environment would decrypt in our place.
     command.env_remove("SSLKEYLOGFILE");
+    // A loaded machine retransmits, and without this tshark 4.0 loses the stream
+    // there, in a file of tcpdump as in ours.
+    command.args(["-o", "tcp.reassemble_out_of_order:TRUE"]);
     command
 }
 

@@ -68,7 +68,11 @@ fn the_noncore_object_serves_too() {
     let (file, _) = capture.stop();
     assert_eq!(file.http(), (vec![path], 1));
     let both = "frame.comment contains \"(curl)\" and frame.comment contains \"(nginx)\"";
-    assert_eq!(file.count(&format!("tcp.len > 0 and not ({both})")), 0);
+    // Perf buffers are sorted by time before they are read: the owner may be
+    // known only after the first packets of the handshake are written.
+    assert!(file.count(&format!("tcp.len > 0 and {both}")) > 0);
+    let unnamed = format!("tcp.len > 0 and not ({both}) and not tls.handshake");
+    assert_eq!(file.count(&unnamed), 0);
 }
 
 /// Runs a peer beside a capture; all that its sides say they sent is in the file.
