@@ -12,10 +12,6 @@
 
 #include "abi.h"
 
-#ifndef EFAULT
-#define EFAULT 14
-#endif
-
 #define AF_UNIX	 1
 #define AF_INET	 2
 #define AF_INET6 10

@@ -93,7 +93,7 @@ abi_struct! {
         uid_set: u32,
         shards: u32,
         wakeup_bytes: u32,
-        follow: u32,
+        reserved: u32,
     }
 }
 

@@ -112,6 +112,8 @@ pub(crate) struct Settings {
     pub(crate) mode: AttachMode,
     pub(crate) needs: Needs,
     pub(crate) config: Config,
+    /// Watch processes begin and end, for the `pids` map.
+    pub(crate) follow: bool,
     pub(crate) shard_bytes: u32,
 }
 
@@ -191,7 +193,7 @@ fn select_programs(open: &mut OpenObject, settings: &Settings, first: bool) {
         let wanted = match name.as_str() {
             // The tail-call map refers to it, used or not.
             "emit_rest" => true,
-            name if FOLLOW_PROGRAMS.contains(&name) => first && settings.config.follow != 0,
+            name if FOLLOW_PROGRAMS.contains(&name) => first && settings.follow,
             name if socket_route.contains(&name) => first && settings.needs.data,
             name if OWNER_PROGRAMS.iter().any(|row| row.program == name) => {
                 first && settings.needs.owners

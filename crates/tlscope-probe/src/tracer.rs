@@ -144,8 +144,9 @@ impl Tracer {
                 uid_set: u32::from(options.uid.is_some()),
                 shards: cpus.next_power_of_two().min(SHARDS_MAX),
                 wakeup_bytes: WAKEUP_BYTES.min(shard_bytes / 4),
-                follow: u32::from(options.follow),
+                reserved: 0,
             },
+            follow: options.follow,
             shard_bytes,
         };
         let loaded = object::load(&settings, &options.pids)?;

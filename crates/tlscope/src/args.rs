@@ -36,7 +36,6 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-#[allow(clippy::struct_excessive_bools)] // each is a flag of its own
 pub(crate) struct TlsArgs {
     /// What to write
     #[arg(short, long, value_enum, default_value_t = Model::Text)]
