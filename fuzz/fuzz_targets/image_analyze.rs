@@ -5,5 +5,5 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|image: &[u8]| {
     let _ = tlscope_image::analyze(image);
-    let _ = tlscope_image::might_hold(image);
+    let _ = tlscope_image::might_hold(image, &tlscope_image::plan::Module::ALL);
 });

@@ -13,7 +13,8 @@ pub mod library;
 pub mod plan;
 
 use elf::{DebugFiles, Elf};
-use plan::Plan;
+use library::Library;
+use plan::{Module, Plan};
 
 /// Why an image has no plan. Each message names the user's next step.
 #[derive(Debug, thiserror::Error)]
@@ -40,32 +41,42 @@ pub enum ImageError {
     NothingFound { searched: String },
 }
 
-/// Derives the plan of an image. The library family is recognised from the image itself.
+/// Derives the plan of the first library that the image is found to hold.
 pub fn analyze(bytes: &[u8]) -> Result<Plan, ImageError> {
-    analyze_with(bytes, &())
+    let mut plans = analyze_with(bytes, &(), &Module::ALL)?;
+    Ok(plans.swap_remove(0))
 }
 
-/// As [`analyze`], with names from separate debug files where the image itself has none.
-pub fn analyze_with(bytes: &[u8], files: &dyn DebugFiles) -> Result<Plan, ImageError> {
+/// Derives a plan for each of the modules that the image holds a library of: one at least. Names
+/// come from separate debug files where the image itself has none.
+pub fn analyze_with(
+    bytes: &[u8],
+    files: &dyn DebugFiles,
+    modules: &[Module],
+) -> Result<Vec<Plan>, ImageError> {
     let elf = Elf::parse(bytes, files)?;
-    let mut searched = Vec::new();
-    for library in library::LIBRARIES {
-        if let Some(recognised) = library.recognise(&elf) {
-            return Ok(library.plan(&elf, recognised));
-        }
-        searched.push(library.marks());
+    let of_module = |module: &Module| {
+        library::of_module(*module).find_map(|library| {
+            let recognised = library.recognise(&elf)?;
+            Some(library.plan(&elf, recognised))
+        })
+    };
+    let plans: Vec<Plan> = modules.iter().filter_map(of_module).collect();
+    if plans.is_empty() {
+        let rows = modules.iter().flat_map(|m| library::of_module(*m));
+        let searched = rows.map(Library::marks).collect::<Vec<_>>().join("; ");
+        return Err(ImageError::NothingFound { searched });
     }
-    Err(ImageError::NothingFound {
-        searched: searched.join("; "),
-    })
+    Ok(plans)
 }
 
-/// Whether an image may hold a library that tlscope knows. Far cheaper than [`analyze`]: for a
+/// Whether an image may hold a library of these modules. Far cheaper than [`analyze`]: for a
 /// look at every file that processes map. `true` may be wrong, `false` is not.
-pub fn might_hold(bytes: &[u8]) -> bool {
+pub fn might_hold(bytes: &[u8], modules: &[Module]) -> bool {
     bytes.starts_with(b"\x7fELF")
-        && library::LIBRARIES
+        && modules
             .iter()
-            .flat_map(|library| library.needles())
+            .flat_map(|module| library::of_module(*module))
+            .flat_map(Library::needles)
             .any(|needle| memchr::memmem::find(bytes, needle.as_bytes()).is_some())
 }

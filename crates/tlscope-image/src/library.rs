@@ -11,7 +11,7 @@ mod ssl_api;
 mod workers;
 
 use crate::elf::Elf;
-use crate::plan::{Family, Layout, Plan};
+use crate::plan::{Family, Layout, Module, Plan};
 
 /// What makes a library known, and how its plan is derived.
 pub trait Library: Sync {
@@ -42,6 +42,11 @@ pub const LIBRARIES: &[&dyn Library] = &[
     &libressl::LibreSsl,
     &openssl::OpenSsl,
 ];
+
+pub(crate) fn of_module(module: Module) -> impl Iterator<Item = &'static dyn Library> {
+    let rows = LIBRARIES.iter().copied();
+    rows.filter(move |library| library.family().module() == module)
+}
 
 impl Recognised {
     /// A plan that says what was recognised and plans nothing yet.

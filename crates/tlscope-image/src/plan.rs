@@ -40,6 +40,19 @@ impl Plan {
     }
 }
 
+/// What one subcommand captures: the families that share an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Module {
+    Tls,
+    Gotls,
+    Gnutls,
+    Nss,
+}
+
+impl Module {
+    pub const ALL: [Self; 4] = [Self::Tls, Self::Gotls, Self::Gnutls, Self::Nss];
+}
+
 /// A library family: one row of `library::LIBRARIES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,6 +63,17 @@ pub enum Family {
     GnuTls,
     Nss,
     Go,
+}
+
+impl Family {
+    pub fn module(self) -> Module {
+        match self {
+            Self::OpenSsl | Self::LibreSsl | Self::BoringSsl => Module::Tls,
+            Self::Go => Module::Gotls,
+            Self::GnuTls => Module::Gnutls,
+            Self::Nss => Module::Nss,
+        }
+    }
 }
 
 impl fmt::Display for Family {
@@ -91,6 +115,10 @@ pub struct Probe {
     pub symbol: Option<String>,
     pub address: Address,
     pub offset: FileOffset,
+    /// Every return instruction of the function, for a role whose return is probed there: a
+    /// return probe rewrites the stack, which Go moves. Empty for the others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub returns: Vec<FileOffset>,
     /// How the place was found, for `tlscope inspect`.
     pub evidence: String,
 }
@@ -135,18 +163,30 @@ pub enum Role {
     /// is entered once or twice in every handshake, full or resumed, before the first encrypted
     /// record. In libraries without a sink.
     KeyBlock,
+    /// `func (c *Conn) Write(b []byte) (int, error)`, with the arguments where `GoAbi` says.
+    GoWrite,
+    /// `func (c *Conn) Read(b []byte) (int, error)`.
+    GoRead,
+    /// `func (c *Config) writeKeyLog(label string, clientRandom, secret []byte) error`.
+    GoKeyLog,
 }
 
 impl Role {
     pub fn is_data(self) -> bool {
         matches!(
             self,
-            Self::Write | Self::Read | Self::WriteEx | Self::ReadEx | Self::WriteEx2
+            Self::Write
+                | Self::Read
+                | Self::WriteEx
+                | Self::ReadEx
+                | Self::WriteEx2
+                | Self::GoWrite
+                | Self::GoRead
         )
     }
 
     pub fn is_secret(self) -> bool {
-        matches!(self, Self::SecretSink | Self::KeyBlock)
+        matches!(self, Self::SecretSink | Self::KeyBlock | Self::GoKeyLog)
     }
 }
 
@@ -163,6 +203,29 @@ pub struct Layout {
     pub master_secret_length: Option<LayoutValue>,
     /// Which argument of the sink is what.
     pub sink: SinkAbi,
+    /// In Go images only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub go: Option<GoLayout>,
+}
+
+/// What the probes of a Go image need to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GoLayout {
+    pub abi: GoAbi,
+    /// The itabs that make a `net.Conn` of a `*net.TCPConn`.
+    pub tcp_itabs: Vec<Address>,
+    /// From a `*net.TCPConn` to its file descriptor.
+    pub tcp_fd: Option<LayoutValue>,
+}
+
+/// Where a Go function finds its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GoAbi {
+    /// On the stack, results behind them: before Go 1.17 on `x86_64`, 1.18 on aarch64.
+    Stack,
+    /// In registers, the goroutine in R14 (`x86_64`) or x28 (aarch64).
+    Register,
 }
 
 /// The positions of the key-log sink's arguments, counted from 0.

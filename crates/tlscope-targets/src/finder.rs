@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::image::{FoundBy, ImageId, Target};
-use crate::names::NamePattern;
+use crate::names::Search;
 use maps::Mapping;
 
 #[derive(Debug)]
 pub struct Finder {
-    names: Vec<NamePattern>,
+    searches: Vec<Search>,
     /// `/`, or a tree that stands for it in tests.
     root: PathBuf,
     /// Images handed out, and other numbers under which they may be met.
@@ -50,14 +50,14 @@ pub struct ScanError {
 }
 
 impl Finder {
-    pub fn new(names: &[NamePattern]) -> Self {
-        Self::at(Path::new("/"), names)
+    pub fn new(searches: &[Search]) -> Self {
+        Self::at(Path::new("/"), searches)
     }
 
     /// A finder for the system whose root directory, with `proc` in it, is `root`.
-    pub fn at(root: &Path, names: &[NamePattern]) -> Self {
+    pub fn at(root: &Path, searches: &[Search]) -> Self {
         Self {
-            names: names.to_vec(),
+            searches: searches.to_vec(),
             root: root.to_owned(),
             seen: HashSet::new(),
             buffer: Vec::with_capacity(256 * 1024),
@@ -87,7 +87,7 @@ impl Finder {
     /// The images that the dynamic loader would find, without those handed out before.
     pub fn loader(&mut self) -> Vec<Target> {
         let mut targets = Vec::new();
-        for shown in loader::libraries(&self.root, |name| self.is_candidate(name)) {
+        for shown in loader::libraries(&self.root, |name| self.has_name(name)) {
             let path = below(&self.root, shown.as_os_str().as_bytes());
             let Some(image) = loader::native_elf(&path) else {
                 continue;
@@ -162,17 +162,21 @@ impl Finder {
                 .rsplit(|&b| b == b'/')
                 .next()
                 .unwrap_or_default();
-            if !self.is_candidate(name) {
+            let found_by = if self.has_name(name) {
+                FoundBy::Mapped
+            } else if mapping.executable && self.takes_any_code() {
+                FoundBy::Code
+            } else {
                 continue;
-            }
+            };
             last = Some(mapping.image);
             if !found.has_user(mapping.image, pid) {
-                self.add(pid, &mapping, found);
+                self.add(pid, &mapping, found_by, found);
             }
         }
     }
 
-    fn add(&self, pid: u32, mapping: &Mapping<'_>, found: &mut Found) {
+    fn add(&self, pid: u32, mapping: &Mapping<'_>, found_by: FoundBy, found: &mut Found) {
         let real = self.behind_overlay(pid, mapping);
         if real.is_some_and(|real| self.seen.contains(&real)) {
             // Probed already under its real number; not again under this one.
@@ -189,7 +193,7 @@ impl Finder {
                 path,
                 shown: String::from_utf8_lossy(&mapping.path).into_owned(),
                 users: vec![pid],
-                found_by: FoundBy::Mapped,
+                found_by,
             });
             found.alias(mapping.image, real);
         }
@@ -234,8 +238,13 @@ impl Finder {
             .map(|layer| ImageId::of(&layer))
     }
 
-    fn is_candidate(&self, name: &[u8]) -> bool {
-        self.names.iter().any(|pattern| pattern.matches(name))
+    fn has_name(&self, name: &[u8]) -> bool {
+        let mut names = self.searches.iter().flat_map(|search| search.names);
+        names.any(|pattern| pattern.matches(name))
+    }
+
+    fn takes_any_code(&self) -> bool {
+        self.searches.iter().any(|search| search.any_code)
     }
 }
 

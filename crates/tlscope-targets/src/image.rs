@@ -37,8 +37,10 @@ impl ImageId {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FoundBy {
-    /// A running process maps it.
+    /// A running process maps it, and its name is that of a library.
     Mapped,
+    /// A running process maps it as code; its name says nothing.
+    Code,
     /// The dynamic loader would find it.
     Loader,
     /// The user named it.

@@ -14,6 +14,6 @@ mod socket;
 
 pub use finder::{Finder, ScanError, ScanReport};
 pub use image::{FoundBy, ImageId, NamedError, Target, named};
-pub use names::{NamePattern, OPENSSL};
+pub use names::{GNUTLS, NSS, NamePattern, OPENSSL, Search};
 pub use process::{ProcessInfo, descendants, is_alive, process};
 pub use socket::{OpenSocket, Transport, open_sockets};

@@ -1,5 +1,14 @@
 //! Which file names are worth a look, per module: data only.
 
+/// Where libraries of a kind are looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Search {
+    /// Shared libraries by file name: those that are mapped, and those that the loader finds.
+    pub names: &'static [NamePattern],
+    /// Whatever a process maps as code, too: a program may hold the library itself.
+    pub any_code: bool,
+}
+
 /// Names for `tlscope tls`: OpenSSL, `LibreSSL` and `BoringSSL` as shared libraries.
 /// `libssl3.so` is NSS and matches none of them.
 pub const OPENSSL: &[NamePattern] = &[
@@ -13,6 +22,12 @@ pub const OPENSSL: &[NamePattern] = &[
     NamePattern("libboringssl*.so*"),
     NamePattern("boringssl*.so*"),
 ];
+
+/// Names for `tlscope gnutls`.
+pub const GNUTLS: &[NamePattern] = &[NamePattern("libgnutls.so*"), NamePattern("libgnutls-*.so*")];
+
+/// Names for `tlscope nss`: the TLS library, and the token that derives its keys.
+pub const NSS: &[NamePattern] = &[NamePattern("libssl3*.so"), NamePattern("libsoftokn3*.so")];
 
 /// A file name in which `*` stands for any run of bytes, also an empty one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,8 +24,15 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Capture programs that use OpenSSL
+    /// Capture programs that use OpenSSL, LibreSSL or BoringSSL
     Tls(Box<TlsArgs>),
+    /// Capture Go programs, which bring their own TLS
+    Gotls(Box<GotlsArgs>),
+    /// Capture programs that use GnuTLS
+    Gnutls(Box<GnutlsArgs>),
+    /// Capture programs that use Mozilla's NSS, as Firefox does
+    #[command(visible_alias = "nspr")]
+    Nss(Box<NssArgs>),
     /// Show what would be probed in a library or program, and why. Needs no root
     Inspect(InspectArgs),
     /// Show what will work on this machine, and what will not, and why
@@ -37,10 +44,6 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TlsArgs {
-    /// What to write
-    #[arg(short, long, value_enum, default_value_t = Model::Text)]
-    pub(crate) model: Model,
-
     /// The library, or a program that holds it statically; repeatable [default: every libssl that
     /// a process maps or the loader would find]
     #[arg(long, value_name = "PATH")]
@@ -58,6 +61,49 @@ pub(crate) struct TlsArgs {
     /// Say which library it is, as in "openssl 3.0.x" or "boringssl"; checked as --android is
     #[arg(long, value_name = "NAME")]
     pub(crate) ssl_version: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct GotlsArgs {
+    /// The Go program, or a library made of Go; repeatable [default: every Go program with
+    /// crypto/tls that runs]
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) elfpath: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct GnutlsArgs {
+    /// The library, or a program that holds it statically; repeatable [default: every libgnutls
+    /// that a process maps or the loader would find]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) gnutls: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct NssArgs {
+    /// A library of NSS; repeatable [default: all that a process maps or the loader would find]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) nss: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+}
+
+/// What every module takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CaptureArgs {
+    /// What to write
+    #[arg(short, long, value_enum, default_value_t = Model::Text)]
+    pub(crate) model: Model,
 
     /// Capture only these processes: numbers with commas between, or the flag again; 0 is every
     /// process
@@ -77,7 +123,7 @@ pub(crate) struct TlsArgs {
     pub(crate) output: PathBuf,
 
     /// Append the secrets to a key log (mode 0600); `-` is stdout [default in keylog mode:
-    /// tlscope_tls_keylog.log; in the others: none]
+    /// tlscope_MODULE_keylog.log; in the others: none]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) keylogfile: Option<PathBuf>,
 
@@ -184,14 +230,10 @@ pub(crate) struct PacketArgs {
     #[arg(short, long, value_name = "IF")]
     pub(crate) ifname: Option<String>,
 
-    /// Write the pcapng file here (mode 0600, overwritten); `-` is stdout
-    #[arg(
-        short = 'w',
-        long,
-        value_name = "FILE",
-        default_value = "tlscope_tls.pcapng"
-    )]
-    pub(crate) pcapfile: PathBuf,
+    /// Write the pcapng file here (mode 0600, overwritten); `-` is stdout [default:
+    /// tlscope_MODULE.pcapng]
+    #[arg(short = 'w', long, value_name = "FILE")]
+    pub(crate) pcapfile: Option<PathBuf>,
 
     /// Keep at most N bytes of each packet; 0 keeps 262144
     #[arg(

@@ -27,12 +27,13 @@ use tlscope_core::event::{Event, Timestamp};
 use tlscope_core::pipeline::{Pipeline, PipelineOptions};
 use tlscope_core::sink::SinkError;
 use tlscope_core::summary::CaptureCounters;
-use tlscope_image::plan::Missing;
+use tlscope_image::plan::{Missing, Plan};
 use tlscope_probe::abi::{self, COUNTERS, Record, Unit};
 use tlscope_probe::{EventSource, LoadError, Options, Tracer, features};
-use tlscope_targets::{Finder, OPENSSL};
+use tlscope_targets::Finder;
 
 use crate::config::Config;
+use crate::modules;
 use crate::{Exit, Failure};
 use command::Running;
 use images::Image;
@@ -53,18 +54,19 @@ pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     let stop = stop_on_signals()?;
     features::may_load().map_err(|e| load_failure(LoadError::Privilege(e)))?;
     let sinks = outputs::open(config)?;
-    let mut finder = Finder::new(OPENSSL);
+    let mut finder = Finder::new(&modules::searches(&config.wanted.modules));
     let images = first_images(config, &mut finder)?;
     let mut tracer = load(config)?;
     let attached = attach_all(&mut tracer, &images, config);
     if attached == 0 {
-        return Err(Exit::Nothing.because(anyhow!(nothing_found(config))));
+        return Err(Exit::Nothing.because(nothing_found(config)));
     }
     drop(images);
     let watch = config
+        .wanted
         .libraries
         .is_empty()
-        .then(|| Watch::start(finder, PROCESS_CHECK));
+        .then(|| Watch::start(finder, config.wanted.modules.clone(), PROCESS_CHECK));
 
     let recorder = match &config.packets {
         Some(packets) => Some(Recorder::open(config, packets)?),
@@ -106,15 +108,19 @@ fn load_failure(error: LoadError) -> Failure {
 
 /// Images to attach from the start: the named ones, or all that are found.
 fn first_images(config: &Config, finder: &mut Finder) -> Result<Vec<Image>, Failure> {
-    if config.libraries.is_empty() {
+    let modules = &config.wanted.modules;
+    if config.wanted.libraries.is_empty() {
         let mut targets = finder.scan().map_err(|e| Exit::Failure.because(e))?;
         targets.extend(finder.loader());
-        return Ok(targets.iter().filter_map(watch::open_or_say).collect());
+        return Ok(targets
+            .iter()
+            .filter_map(|target| Image::open_or_say(target, modules))
+            .collect());
     }
     let mut seen = Vec::new();
     let mut images = Vec::new();
-    for path in &config.libraries {
-        let (target, image) = images::open_named(path).map_err(|error| {
+    for path in &config.wanted.libraries {
+        let (target, image) = images::open_named(path, modules).map_err(|error| {
             let exit = if error.is::<tlscope_targets::NamedError>() {
                 Exit::Failure
             } else {
@@ -167,24 +173,25 @@ fn load(config: &Config) -> Result<Tracer, Failure> {
 fn attach_all(tracer: &mut Tracer, images: &[Image], config: &Config) -> usize {
     images
         .iter()
-        .filter(|image| attach(tracer, image, config))
+        .flat_map(|image| image.plans.iter().map(move |plan| (image, plan)))
+        .filter(|(image, plan)| attach(tracer, image, plan, config))
         .count()
 }
 
-fn attach(tracer: &mut Tracer, image: &Image, config: &Config) -> bool {
-    let (title, shown) = (image.title(), &image.shown);
-    if let Some(contradiction) = config.claim.contradiction(&image.plan) {
+fn attach(tracer: &mut Tracer, image: &Image, plan: &Plan, config: &Config) -> bool {
+    let (title, shown) = (images::title(plan), &image.shown);
+    if let Some(contradiction) = config.wanted.claim.contradiction(plan) {
         eprintln!("tlscope: {shown}: {contradiction}; the plan is made from its code");
     }
-    for missing in &image.plan.missing {
+    for missing in &plan.missing {
         let Missing { what, why } = missing;
         config.note(format_args!("tlscope: {shown}: {what}: {why}"));
     }
-    if !config.needs().served_by(&image.plan) {
+    if !config.needs().served_by(plan) {
         eprintln!("tlscope: {shown}: {title}: nothing in it can serve this mode");
         return false;
     }
-    match tracer.attach(&image.plan, &image.path()) {
+    match tracer.attach(plan, &image.path()) {
         Ok(probes) => {
             config.note(format_args!("tlscope: {shown}: {title}, {probes} probes"));
             true
@@ -196,13 +203,20 @@ fn attach(tracer: &mut Tracer, image: &Image, config: &Config) -> bool {
     }
 }
 
-fn nothing_found(config: &Config) -> &'static str {
-    if config.libraries.is_empty() {
-        "nothing to probe was found: no process maps a libssl that can be probed, and the loader \
-         would find none; name the library, or the program that holds it, with --libssl"
-    } else {
-        "nothing to probe was found in what --libssl names"
+fn nothing_found(config: &Config) -> anyhow::Error {
+    let rows = || config.wanted.modules.iter().map(|m| modules::row(*m));
+    let flags = rows().map(|row| row.flag).collect::<Vec<_>>().join(" or ");
+    if !config.wanted.libraries.is_empty() {
+        return anyhow!("nothing to probe was found in what {flags} names");
     }
+    let sought = rows()
+        .map(|row| row.sought)
+        .collect::<Vec<_>>()
+        .join(" or ");
+    anyhow!(
+        "nothing to probe was found: no process maps {sought} that can be probed, and the loader \
+         would find none; name the library, or the program that holds it, with {flags}"
+    )
 }
 
 fn announce_ready(config: &Config) -> Result<(), Failure> {

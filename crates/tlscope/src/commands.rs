@@ -1,11 +1,11 @@
-//! One file per subcommand.
+//! One file per subcommand; those that capture share one.
 
+mod capture;
 mod doctor;
 mod extcap;
 mod inspect;
-mod tls;
 
+pub(crate) use capture::{gnutls, gotls, nss, tls, tls_config};
 pub(crate) use doctor::doctor;
 pub(crate) use extcap::{extcap, with_subcommand};
 pub(crate) use inspect::inspect;
-pub(crate) use tls::tls;

@@ -9,19 +9,28 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use tlscope_core::filter::Filter;
+use tlscope_image::plan::Module;
 use tlscope_probe::packets::{SNAPSHOT_MAX, check_expression};
 use tlscope_probe::{AttachMode, Needs, ObjectKind};
 
-use crate::args::{Attach, FilterArgs, Model, TlsArgs, User};
+use crate::args::{Attach, CaptureArgs, FilterArgs, Model, User};
 use crate::capture::images::Claim;
 
-const DEFAULT_KEYLOG: &str = "tlscope_tls_keylog.log";
-
+/// What is to be captured: what a subcommand says beyond the flags that all share.
 #[derive(Debug)]
-pub(crate) struct Config {
+pub(crate) struct Wanted {
+    /// One row of `modules::MODULES` each.
+    pub(crate) modules: Vec<Module>,
+    /// Part of the default file names.
+    pub(crate) name: &'static str,
     /// Named libraries; none means search.
     pub(crate) libraries: Vec<PathBuf>,
     pub(crate) claim: Claim,
+}
+
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) wanted: Wanted,
     /// Only these processes; empty for all.
     pub(crate) pids: Vec<u32>,
     /// Their children too.
@@ -96,7 +105,7 @@ impl Destination {
 }
 
 impl Config {
-    pub(crate) fn new(args: &TlsArgs) -> Result<Self> {
+    pub(crate) fn new(wanted: Wanted, args: &CaptureArgs) -> Result<Self> {
         let plaintext = match args.model {
             Model::Text => Some(plaintext(args)?),
             Model::Keylog | Model::Pcap => None,
@@ -108,7 +117,10 @@ impl Config {
         }
         let keylog = match (&args.keylogfile, args.model) {
             (Some(path), _) => Some(Destination::new(path)),
-            (None, Model::Keylog) => Some(Destination::File(DEFAULT_KEYLOG.into())),
+            (None, Model::Keylog) => {
+                let file = format!("tlscope_{}_keylog.log", wanted.name);
+                Some(Destination::File(file.into()))
+            }
             (None, Model::Text | Model::Pcap) => None,
         };
         let filter = filter(&args.filter);
@@ -120,17 +132,13 @@ impl Config {
             ));
         }
         Ok(Self {
-            libraries: args.libssl.clone(),
-            claim: Claim {
-                android: args.android,
-                version: args.ssl_version.clone(),
-            },
+            packets: packets(&wanted, args)?,
+            wanted,
             pids: pids(args)?,
             follow: args.follow,
             uid: uid(&args.uid)?,
             plaintext,
             keylog,
-            packets: packets(args)?,
             run: args.packets.run.clone(),
             shard_bytes: args.mapsize.0,
             object: [None, Some(ObjectKind::Core), Some(ObjectKind::Noncore)]
@@ -162,7 +170,7 @@ impl Config {
     }
 }
 
-fn packets(args: &TlsArgs) -> Result<Option<PacketConfig>> {
+fn packets(wanted: &Wanted, args: &CaptureArgs) -> Result<Option<PacketConfig>> {
     let packets = &args.packets;
     let filter = packets.filter.join(" ");
     if args.model != Model::Pcap {
@@ -181,6 +189,8 @@ fn packets(args: &TlsArgs) -> Result<Option<PacketConfig>> {
         .clone()
         .context("-m pcap needs an interface: -i IF, or -i any")?;
     check_expression(&filter)?;
+    let default = || format!("tlscope_{}.pcapng", wanted.name).into();
+    let file = packets.pcapfile.clone().unwrap_or_else(default);
     Ok(Some(PacketConfig {
         interface,
         snapshot_length: match packets.snaplen {
@@ -188,14 +198,14 @@ fn packets(args: &TlsArgs) -> Result<Option<PacketConfig>> {
             length => length.min(SNAPSHOT_MAX),
         },
         filter,
-        to: Destination::new(&packets.pcapfile),
-        rotation: rotation(args, &packets.pcapfile)?,
+        to: Destination::new(&file),
+        rotation: rotation(args, &file)?,
         count: packets.count,
         hold: Duration::from_millis(packets.hold),
     }))
 }
 
-fn rotation(args: &TlsArgs, file: &Path) -> Result<Rotation> {
+fn rotation(args: &CaptureArgs, file: &Path) -> Result<Rotation> {
     let turns = &args.turns;
     let rotation = Rotation {
         // tcpdump's million is a decimal one.
@@ -213,7 +223,7 @@ fn rotation(args: &TlsArgs, file: &Path) -> Result<Rotation> {
     Ok(rotation)
 }
 
-fn plaintext(args: &TlsArgs) -> Result<Plaintext> {
+fn plaintext(args: &CaptureArgs) -> Result<Plaintext> {
     let to = Destination::new(&args.output);
     let color = to == Destination::Stdout
         && io::stdout().is_terminal()
@@ -235,7 +245,7 @@ fn plaintext(args: &TlsArgs) -> Result<Plaintext> {
 }
 
 /// `--pid 0` is no filter.
-fn pids(args: &TlsArgs) -> Result<Vec<u32>> {
+fn pids(args: &CaptureArgs) -> Result<Vec<u32>> {
     let pids: Vec<u32> = args.pid.iter().copied().filter(|pid| *pid != 0).collect();
     if args.follow && pids.is_empty() {
         return Err(anyhow!(

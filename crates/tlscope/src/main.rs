@@ -5,6 +5,7 @@ mod args;
 mod capture;
 mod commands;
 mod config;
+mod modules;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -54,6 +55,9 @@ fn main() -> ExitCode {
     let args = Args::parse_from(commands::with_subcommand(std::env::args_os().collect()));
     let result = match args.command {
         Command::Tls(args) => commands::tls(&args),
+        Command::Gotls(args) => commands::gotls(&args),
+        Command::Gnutls(args) => commands::gnutls(&args),
+        Command::Nss(args) => commands::nss(&args),
         Command::Inspect(args) => commands::inspect(&args).map(|()| 0),
         Command::Doctor => commands::doctor().map(|()| 0),
         Command::Extcap(args) => commands::extcap(&args),

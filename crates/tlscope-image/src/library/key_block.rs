@@ -203,6 +203,7 @@ fn key_block(elf: &Elf<'_>, function: Address, derivation: &Derivation) -> Optio
                 .map(|symbol| symbol.name.to_string()),
             address: function,
             offset: elf.file_offset(function)?,
+            returns: Vec::new(),
             evidence: format!("derives the key block at {}", derivation.client_random.1),
         },
         client_random: value("second seed", &derivation.client_random)?,

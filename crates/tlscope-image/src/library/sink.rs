@@ -144,6 +144,7 @@ fn probe(elf: &Elf<'_>, address: Address, evidence: String) -> Result<Probe, Str
             .map(|symbol| symbol.name.to_string()),
         address,
         offset: offset.ok_or_else(|| format!("the key-log sink {address} is no code"))?,
+        returns: Vec::new(),
         evidence,
     })
 }

@@ -195,6 +195,7 @@ fn add_probe(elf: &Elf<'_>, plan: &mut Plan, function: Function) {
             symbol,
             address,
             offset,
+            returns: Vec::new(),
             evidence,
         }),
         None => plan.missing.push(Missing {

@@ -9,6 +9,7 @@ use crate::image::ImageId;
 pub(super) struct Mapping<'a> {
     range: &'a str,
     pub image: ImageId,
+    pub executable: bool,
     /// Without the kernel's ` (deleted)`.
     pub path: Cow<'a, [u8]>,
 }
@@ -33,7 +34,8 @@ pub(super) fn parse(maps: &[u8]) -> impl Iterator<Item = Mapping<'_>> {
 fn parse_line(line: &[u8]) -> Option<Mapping<'_>> {
     let mut fields = line.splitn(6, |&b| b == b' ');
     let range = std::str::from_utf8(fields.next()?).ok()?;
-    let dev = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let executable = fields.next()?.get(2) == Some(&b'x');
+    let dev = std::str::from_utf8(fields.nth(1)?).ok()?;
     let ino = std::str::from_utf8(fields.next()?).ok()?;
     let rest = fields.next()?;
     let path = &rest[rest.iter().position(|&b| b != b' ')?..];
@@ -50,6 +52,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping<'_>> {
     Some(Mapping {
         range,
         image,
+        executable,
         path: unescape(path),
     })
 }

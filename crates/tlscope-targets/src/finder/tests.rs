@@ -5,7 +5,12 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::names::OPENSSL;
+use crate::names::{NamePattern, OPENSSL, Search};
+
+const LIBRARIES: Search = Search {
+    names: OPENSSL,
+    any_code: false,
+};
 
 /// A small generator for damaged input: the same on every run.
 pub(super) struct Random(pub u64);
@@ -75,7 +80,7 @@ impl Tree {
     }
 
     fn finder(&self) -> Finder {
-        Finder::at(&self.0, OPENSSL)
+        Finder::at(&self.0, &[LIBRARIES])
     }
 }
 
@@ -278,7 +283,10 @@ fn a_missing_proc_is_an_error() {
 
 #[test]
 fn the_real_system_is_scanned() {
-    let mut finder = Finder::new(&[NamePattern("libc.so.6")]);
+    let mut finder = Finder::new(&[Search {
+        names: &[NamePattern("libc.so.6")],
+        any_code: false,
+    }]);
     let targets = finder.scan().unwrap();
     let us = std::process::id();
     let ours = targets
@@ -288,4 +296,20 @@ fn the_real_system_is_scanned() {
     assert_eq!(ImageId::of(&fs::metadata(&ours.path).unwrap()), ours.image);
     assert!(finder.report().processes > 0);
     println!("{:?}", finder.report());
+}
+
+#[test]
+fn code_of_any_name_is_found_when_asked_for() {
+    let own = fs::metadata("/proc/self/exe").unwrap();
+    let found_by = |any_code| {
+        let search = Search {
+            names: &[],
+            any_code,
+        };
+        let targets = Finder::new(&[search]).scan().unwrap();
+        let own = targets.iter().find(|t| t.image == ImageId::of(&own));
+        own.map(|target| target.found_by)
+    };
+    assert_eq!(found_by(true), Some(FoundBy::Code));
+    assert_eq!(found_by(false), None);
 }

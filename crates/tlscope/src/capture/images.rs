@@ -6,65 +6,73 @@ use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
+use tlscope_image::ImageError;
 use tlscope_image::elf::DebugFiles;
-use tlscope_image::plan::{Family, Plan};
-use tlscope_targets::Target;
-
-/// The families that `tlscope tls` captures.
-const FAMILIES: [Family; 3] = [Family::OpenSsl, Family::LibreSsl, Family::BoringSsl];
+use tlscope_image::plan::{Family, Module, Plan};
+use tlscope_targets::{FoundBy, Target};
 
 /// An analysed image, held open until it is attached.
 #[derive(Debug)]
 pub(crate) struct Image {
-    pub(crate) plan: Plan,
+    /// One for each module that it holds a library of: one at least.
+    pub(crate) plans: Vec<Plan>,
     pub(crate) shown: String,
     file: File,
 }
 
 impl Image {
-    pub(crate) fn open(target: &Target) -> Result<Self> {
+    pub(crate) fn open(target: &Target, modules: &[Module]) -> Result<Self> {
         let mut file = File::open(&target.path)?;
-        let plan = analyze(&mut file, Path::new(&target.shown))?;
-        if !FAMILIES.contains(&plan.family) {
-            return Err(anyhow!(
-                "it holds {}, which `tlscope tls` does not capture",
-                plan.family
-            ));
-        }
+        let plans = analyze(&mut file, Path::new(&target.shown), modules)?;
         Ok(Self {
-            plan,
+            plans,
             shown: target.shown.clone(),
             file,
         })
+    }
+
+    /// As [`Image::open`], for what was found: why it cannot be used is said where it matters.
+    pub(crate) fn open_or_say(target: &Target, modules: &[Module]) -> Option<Self> {
+        let say = |error: &anyhow::Error| {
+            // Most code that is mapped holds no TLS library.
+            if target.found_by != FoundBy::Code || !error.is::<ImageError>() {
+                eprintln!("tlscope: {}: not probed: {error:#}", target.shown);
+            }
+        };
+        Self::open(target, modules).inspect_err(say).ok()
     }
 
     /// Opens the same inode again, whatever stands at its name by now.
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }
+}
 
-    /// Library and version, as far as known.
-    pub(crate) fn title(&self) -> String {
-        match &self.plan.version {
-            Some(version) => format!("{} {version}", self.plan.family),
-            None => self.plan.family.to_string(),
-        }
+/// Library and version, as far as known.
+pub(crate) fn title(plan: &Plan) -> String {
+    match &plan.version {
+        Some(version) => format!("{} {version}", plan.family),
+        None => plan.family.to_string(),
     }
 }
 
 /// A target that the user named: it must exist and hold the library.
-pub(crate) fn open_named(path: &Path) -> Result<(Target, Image)> {
+pub(crate) fn open_named(path: &Path, modules: &[Module]) -> Result<(Target, Image)> {
     let target = tlscope_targets::named(path)?;
-    let image = Image::open(&target).with_context(|| target.shown.clone())?;
+    let image = Image::open(&target, modules).with_context(|| target.shown.clone())?;
     Ok((target, image))
 }
 
-/// The plan of an image, with names from separate debug files where there are any.
-pub(crate) fn analyze(file: &mut File, path: &Path) -> Result<Plan> {
+/// The plans of an image, with names from separate debug files where there are any.
+pub(crate) fn analyze(file: &mut File, path: &Path, modules: &[Module]) -> Result<Vec<Plan>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    Ok(tlscope_image::analyze_with(&bytes, &Installed { path })?)
+    Ok(tlscope_image::analyze_with(
+        &bytes,
+        &Installed { path },
+        modules,
+    )?)
 }
 
 /// Debug files where Debian's and Fedora's debug packages put them.
@@ -104,10 +112,7 @@ pub(crate) struct Claim {
 impl Claim {
     /// Why the claim is not followed for this image; `None` if it fits.
     pub(crate) fn contradiction(&self, plan: &Plan) -> Option<String> {
-        let known = match &plan.version {
-            Some(version) => format!("{} {version}", plan.family),
-            None => plan.family.to_string(),
-        };
+        let known = title(plan);
         if self.android && plan.family != Family::BoringSsl {
             return Some(format!("--android does not fit: the image holds {known}"));
         }

@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread;
 use std::time::Duration;
 
-use tlscope_targets::{Finder, Target};
+use tlscope_image::plan::Module;
+use tlscope_targets::Finder;
 
 use super::images::Image;
 
@@ -21,11 +22,11 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Rescans every `interval` with a finder that has scanned before.
-    pub(crate) fn start(finder: Finder, interval: Duration) -> Self {
+    pub(crate) fn start(finder: Finder, modules: Vec<Module>, interval: Duration) -> Self {
         let (into, images) = sync_channel(WAITING_MAX);
         let (stop, stopped) = channel();
         let thread = thread::Builder::new().name("targets".into());
-        if let Err(e) = thread.spawn(move || watch(finder, interval, &into, &stopped)) {
+        if let Err(e) = thread.spawn(move || watch(finder, &modules, interval, &into, &stopped)) {
             eprintln!("tlscope: libraries that appear later will be missed: {e}");
         }
         Self {
@@ -40,22 +41,24 @@ impl Watch {
     }
 }
 
-fn watch(mut finder: Finder, interval: Duration, into: &SyncSender<Image>, stopped: &Receiver<()>) {
+fn watch(
+    mut finder: Finder,
+    modules: &[Module],
+    interval: Duration,
+    into: &SyncSender<Image>,
+    stopped: &Receiver<()>,
+) {
     while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
         let Ok(targets) = finder.scan() else {
             continue;
         };
-        for image in targets.iter().filter_map(open_or_say) {
+        for target in &targets {
+            let Some(image) = Image::open_or_say(target, modules) else {
+                continue;
+            };
             if into.send(image).is_err() {
                 return;
             }
         }
     }
-}
-
-/// A candidate by name may turn out to be something else: said, and passed over.
-pub(crate) fn open_or_say(target: &Target) -> Option<Image> {
-    Image::open(target)
-        .inspect_err(|error| eprintln!("tlscope: {}: not probed: {error:#}", target.shown))
-        .ok()
 }

@@ -4,10 +4,12 @@ use std::fs;
 use std::io::{self, Write};
 
 use anyhow::{Context, anyhow};
+use tlscope_image::plan::Module;
 use tlscope_probe::{AttachMode, Features, Needs, ObjectKind, Options, Tracer, features};
-use tlscope_targets::{Finder, OPENSSL, Target};
+use tlscope_targets::{Finder, Target};
 
-use crate::capture::images::Image;
+use crate::capture::images::{Image, title};
+use crate::modules;
 use crate::{Exit, Failure};
 
 /// Capabilities that matter, by bit: `capabilities(7)`.
@@ -139,7 +141,7 @@ fn attach_modes(out: &mut impl Write) -> io::Result<()> {
 }
 
 fn libraries(out: &mut impl Write) -> io::Result<()> {
-    let mut finder = Finder::new(OPENSSL);
+    let mut finder = Finder::new(&[modules::row(Module::Tls).search]);
     let mut targets = match finder.scan() {
         Ok(targets) => targets,
         Err(e) => return writeln!(out, "\nlibraries: {e}"),
@@ -165,19 +167,18 @@ fn libraries(out: &mut impl Write) -> io::Result<()> {
 
 fn library(out: &mut impl Write, target: &Target) -> io::Result<()> {
     writeln!(out, "  {} ({} processes)", target.shown, target.users.len())?;
-    match Image::open(target) {
-        Ok(image) => {
-            let plan = &image.plan;
+    match Image::open(target, &[Module::Tls]) {
+        Ok(image) => image.plans.iter().try_for_each(|plan| {
             let [data, secrets] = [plan.data_probes().count(), plan.secret_probes().count()];
             writeln!(
                 out,
                 "    {}: {data} data probes, {secrets} secret probes",
-                image.title()
+                title(plan)
             )?;
             plan.missing
                 .iter()
                 .try_for_each(|m| writeln!(out, "    missing: {}: {}", m.what, m.why))
-        }
+        }),
         Err(e) => writeln!(out, "    no: {e:#}"),
     }
 }

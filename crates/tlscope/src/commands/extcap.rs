@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 
 use crate::args::{Args, Command, ExtcapArgs};
-use crate::config::Config;
+use crate::commands::tls_config;
 use crate::{Exit, Failure, capture};
 
 const INTERFACE: &str = "tlscope";
@@ -110,8 +110,7 @@ fn capture_to_pipe(args: &ExtcapArgs) -> Result<u8, Failure> {
     let Command::Tls(tls) = parsed.command else {
         return Err(Exit::Usage.because(anyhow!("no capture was asked for")));
     };
-    let config = Config::new(&tls).map_err(|error| Exit::Usage.because(error))?;
-    capture::run(&config)
+    capture::run(&tls_config(&tls)?)
 }
 
 /// Started by Wireshark under whatever name, the program gets no subcommand.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 use tlscope_image::ImageError;
-use tlscope_image::plan::Plan;
+use tlscope_image::plan::{Module, Plan};
 
 use crate::args::InspectArgs;
 use crate::capture::images::analyze;
@@ -14,7 +14,7 @@ use crate::{Exit, Failure};
 pub(crate) fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     let shown = args.file.display();
     let mut file = File::open(&args.file).with_context(|| shown.to_string())?;
-    let plan = analyze(&mut file, &args.file).map_err(|error| {
+    let plans = analyze(&mut file, &args.file, &Module::ALL).map_err(|error| {
         let exit = if error.is::<ImageError>() {
             Exit::Nothing
         } else {
@@ -23,14 +23,16 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<(), Failure> {
         exit.because(error.context(shown.to_string()))
     })?;
     let mut out = io::stdout().lock();
-    let written = if args.json {
-        serde_json::to_writer_pretty(&mut out, &plan)
-            .map_err(io::Error::from)
-            .and_then(|()| writeln!(out))
-    } else {
-        writeln!(out, "{shown}").and_then(|()| write_plan(&mut out, &plan))
+    let mut write = |plan| {
+        if args.json {
+            serde_json::to_writer_pretty(&mut out, plan)?;
+            writeln!(out)
+        } else {
+            writeln!(out, "{shown}")?;
+            write_plan(&mut out, plan)
+        }
     };
-    Ok(written.context("stdout")?)
+    Ok(plans.iter().try_for_each(&mut write).context("stdout")?)
 }
 
 fn write_plan(out: &mut impl Write, plan: &Plan) -> io::Result<()> {

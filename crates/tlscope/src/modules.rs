@@ -1,0 +1,78 @@
+//! What differs between the capturing subcommands: one row per module.
+
+use tlscope_image::plan::Module;
+use tlscope_targets::{GNUTLS, NSS, OPENSSL, Search};
+
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) module: Module,
+    /// The subcommand; part of the default file names.
+    pub(crate) name: &'static str,
+    pub(crate) search: Search,
+    /// What the search is for, and the flag that spares it, in the user's words.
+    pub(crate) sought: &'static str,
+    pub(crate) flag: &'static str,
+}
+
+const fn libraries(names: &'static [tlscope_targets::NamePattern]) -> Search {
+    Search {
+        names,
+        any_code: false,
+    }
+}
+
+pub(crate) const MODULES: [Row; 4] = [
+    Row {
+        module: Module::Tls,
+        name: "tls",
+        search: libraries(OPENSSL),
+        sought: "a libssl",
+        flag: "--libssl",
+    },
+    Row {
+        module: Module::Gotls,
+        name: "gotls",
+        search: Search {
+            names: &[],
+            any_code: true,
+        },
+        sought: "a Go program with crypto/tls",
+        flag: "--elfpath",
+    },
+    Row {
+        module: Module::Gnutls,
+        name: "gnutls",
+        search: libraries(GNUTLS),
+        sought: "a libgnutls",
+        flag: "--gnutls",
+    },
+    Row {
+        module: Module::Nss,
+        name: "nss",
+        search: libraries(NSS),
+        sought: "a libssl3 of NSS",
+        flag: "--nss",
+    },
+];
+
+pub(crate) fn row(module: Module) -> &'static Row {
+    let index = MODULES.iter().position(|row| row.module == module);
+    &MODULES[index.expect("each module has a row")]
+}
+
+/// Where images of these modules are looked for.
+pub(crate) fn searches(modules: &[Module]) -> Vec<Search> {
+    modules.iter().map(|module| row(*module).search).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_module_has_a_row() {
+        for module in Module::ALL {
+            assert_eq!(row(module).module, module);
+        }
+    }
+}
