@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
+use tlscope_tests::pcap::tshark;
 use tlscope_tests::program::{Program, must, tool};
 use tlscope_tests::servers::{Nginx, curl};
 use tlscope_tests::{Digest, KIB, Scene, Tlscope};
@@ -91,7 +92,7 @@ impl Packets {
 /// The HTTP bodies that tshark finds in the packets with these keys.
 fn bodies(scene: &Scene, packets: &Path, keys: &Path) -> Vec<Digest> {
     let objects = scene.fresh("objects");
-    let mut tshark = tool("tshark", "tshark");
+    let mut tshark = tshark();
     tshark.arg("-r").arg(packets).arg("-o");
     tshark
         .arg(format!("tls.keylog_file:{}", keys.display()))

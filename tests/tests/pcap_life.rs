@@ -265,12 +265,11 @@ fn wireshark_captures_through_us() {
     let link = sources.join("tlscope");
     std::os::unix::fs::symlink(tlscope_tests::capture::binary(), link).expect("link");
     // As root, tshark looks in its own directory only: ours goes over it for once.
+    let (port, sources) = (nginx.port, sources.display());
     let script = format!(
-        "mount --bind {} \"$(tshark -G folders 2>/dev/null | sed -n 's/^Extcap path:[[:space:]]*//p')\" && \
-         tshark -D && exec tshark -i tlscope -o extcap.tlscope.ifname:lo -f 'tcp port {}' \
-         -Y http -l -T fields -e http.request.uri -e http.response.code",
-        sources.display(),
-        nginx.port
+        "mount --bind {sources} \"$(tshark -G folders 2>/dev/null | sed -n 's/^Extcap path:[[:space:]]*//p')\" && \
+         tshark -D && exec tshark -i tlscope -o extcap.tlscope.ifname:lo -f 'tcp port {port}' \
+         -d tcp.port=={port},tls -Y http -l -T fields -e http.request.uri -e http.response.code"
     );
     let mut command = tool("unshare", "util-linux");
     command.args(["--mount", "sh", "-c", &script]);
