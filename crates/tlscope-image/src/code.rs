@@ -9,6 +9,7 @@ mod callee;
 mod functions;
 mod questions;
 mod references;
+mod returns;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -24,6 +25,7 @@ pub(crate) use questions::{
     functions_with_text, random_in, random_looped_over, random_passed_on, stores_of,
     takes_argument, tests_pointer_behind,
 };
+pub(crate) use returns::returns_of;
 pub(crate) use value::{Path, Root, Value};
 
 /// A register: 0 to 31 general, 32 to 63 vector.
@@ -104,6 +106,24 @@ pub(crate) struct Instruction {
 impl Instruction {
     pub(crate) fn next(&self) -> Option<Address> {
         self.address.checked_add(self.length)
+    }
+}
+
+/// A load from a thread's own storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ThreadLocal {
+    pub(crate) to: Reg,
+    /// `None`: the displacement alone says where in the storage.
+    pub(crate) base: Option<Reg>,
+    pub(crate) displacement: i64,
+}
+
+/// The load from a thread's own storage at an address, if one stands there. On aarch64 such a
+/// load is not told from others.
+pub(crate) fn thread_local_at(elf: &Elf<'_>, address: Address) -> Option<ThreadLocal> {
+    match elf.arch {
+        Arch::X86_64 => x86_64::thread_local(elf.bytes_from(address)?, address),
+        Arch::Aarch64 => None,
     }
 }
 

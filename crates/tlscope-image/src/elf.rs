@@ -5,6 +5,7 @@
 
 mod debug_files;
 mod frames;
+mod pclntab;
 mod relocations;
 mod symbols;
 
@@ -15,8 +16,8 @@ use std::ops::Range;
 use memchr::memmem;
 use object::LittleEndian;
 use object::elf::{
-    EM_AARCH64, EM_X86_64, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_LOAD, ProgramHeader64, SHT_NOTE,
-    SectionHeader64,
+    EM_AARCH64, EM_X86_64, FileHeader64, NT_GNU_BUILD_ID, PF_W, PF_X, PT_LOAD, ProgramHeader64,
+    SHT_NOTE, SectionHeader64,
 };
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
 use serde::Serialize;
@@ -26,6 +27,7 @@ use crate::plan::Arch;
 
 pub use debug_files::DebugFiles;
 pub use frames::Frames;
+pub use pclntab::{GoFunction, Pclntab, PclntabVersion};
 pub use relocations::{Relocations, SlotTarget};
 pub use symbols::{Symbol, SymbolSource, Symbols};
 
@@ -78,6 +80,7 @@ pub struct Segment<'d> {
     pub address: Address,
     pub offset: FileOffset,
     pub executable: bool,
+    pub writable: bool,
     pub bytes: &'d [u8],
 }
 
@@ -153,6 +156,41 @@ impl<'d> Elf<'d> {
         bytes_at(&self.segments, address)
     }
 
+    /// The eight bytes at an address, as they stand in the file.
+    pub fn word_at(&self, address: Address) -> Option<u64> {
+        Some(u64::from_le_bytes(
+            *self.bytes_from(address)?.first_chunk()?,
+        ))
+    }
+
+    /// What the pointer at a slot will be once the image is loaded.
+    pub fn pointer_at(&self, slot: Address) -> Option<Address> {
+        match self.relocations.at(slot) {
+            Some(SlotTarget::Local(target) | SlotTarget::Named(_, Some(target))) => Some(target),
+            Some(SlotTarget::Named(_, None)) => None,
+            None => self.word_at(slot).map(Address),
+        }
+    }
+
+    /// The slots in data that point at `target`, at most `limit` of them.
+    pub fn slots_holding(&self, target: Address, limit: usize) -> Vec<Address> {
+        const ALIGNMENT: u64 = 8;
+        let pattern = target.0.to_le_bytes();
+        let finder = memmem::Finder::new(&pattern);
+        let data = self.segments.iter().filter(|segment| !segment.executable);
+        let written = data.flat_map(|segment| {
+            finder
+                .find_iter(segment.bytes)
+                .filter_map(|at| segment.address.checked_add(at as u64))
+        });
+        let aligned = written.filter(|slot| slot.0.is_multiple_of(ALIGNMENT));
+        self.relocations
+            .slots_of(target)
+            .chain(aligned)
+            .take(limit)
+            .collect()
+    }
+
     /// Where the byte at an address stands in the file.
     pub fn file_offset(&self, address: Address) -> Option<FileOffset> {
         let segment = self.segment_of(address)?;
@@ -163,6 +201,15 @@ impl<'d> Elf<'d> {
     pub fn is_code(&self, address: Address) -> bool {
         self.segment_of(address)
             .is_some_and(|segment| segment.executable)
+    }
+
+    pub fn is_writable(&self, address: Address) -> bool {
+        self.segment_of(address)
+            .is_some_and(|segment| segment.writable)
+    }
+
+    pub fn segments(&self) -> impl Iterator<Item = &Segment<'d>> {
+        self.segments.iter()
     }
 
     pub fn code_segments(&self) -> impl Iterator<Item = &Segment<'d>> {
@@ -297,6 +344,7 @@ fn segment<'d>(header: &ProgramHeader64<LittleEndian>, bytes: &'d [u8]) -> Segme
         address: Address(header.p_vaddr(LittleEndian)),
         offset: FileOffset(offset),
         executable: header.p_flags(LittleEndian).contains(PF_X),
+        writable: header.p_flags(LittleEndian).contains(PF_W),
         bytes: bytes.get(range).unwrap_or_default(),
     }
 }

@@ -39,6 +39,17 @@ pub enum ImageError {
          (`ldd PROGRAM` lists them), or the program itself if it is linked statically"
     )]
     NothingFound { searched: String },
+    #[error(
+        "a Go program ({0}) without crypto/tls: it speaks no TLS, or its names were obfuscated, or it \
+         calls a C library, which the other subcommands capture (`tlscope inspect` shows what an image \
+         holds)"
+    )]
+    GoWithoutTls(String),
+    #[error(
+        "a Go program ({0}) whose function table cannot be read: it may be packed or obfuscated; give \
+         the program as Go's linker wrote it"
+    )]
+    GoWithoutTable(String),
 }
 
 /// Derives the plan of the first library that the image is found to hold.
@@ -64,8 +75,13 @@ pub fn analyze_with(
     let plans: Vec<Plan> = modules.iter().filter_map(of_module).collect();
     if plans.is_empty() {
         let rows = modules.iter().flat_map(|m| library::of_module(*m));
-        let searched = rows.map(Library::marks).collect::<Vec<_>>().join("; ");
-        return Err(ImageError::NothingFound { searched });
+        let (near, marks): (Vec<_>, Vec<_>) = rows
+            .map(|library| (library.near_miss(&elf), library.marks()))
+            .unzip();
+        let near = near.into_iter().flatten().next();
+        return Err(near.unwrap_or_else(|| ImageError::NothingFound {
+            searched: marks.join("; "),
+        }));
     }
     Ok(plans)
 }

@@ -1,6 +1,7 @@
 //! The TLS libraries that tlscope knows: one row per family.
 
 mod boringssl;
+mod go;
 mod key_block;
 mod libressl;
 mod openssl;
@@ -10,6 +11,7 @@ mod sink;
 mod ssl_api;
 mod workers;
 
+use crate::ImageError;
 use crate::elf::Elf;
 use crate::plan::{Family, Layout, Module, Plan};
 
@@ -27,6 +29,11 @@ pub trait Library: Sync {
     fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised>;
 
     fn plan(&self, elf: &Elf<'_>, recognised: Recognised) -> Plan;
+
+    /// What is wrong with an image that is much like one of this library, and is not recognised.
+    fn near_miss(&self, _elf: &Elf<'_>) -> Option<ImageError> {
+        None
+    }
 }
 
 /// A library that an image was found to hold.
@@ -41,6 +48,7 @@ pub const LIBRARIES: &[&dyn Library] = &[
     &boringssl::BoringSsl,
     &libressl::LibreSsl,
     &openssl::OpenSsl,
+    &go::Go,
 ];
 
 pub(crate) fn of_module(module: Module) -> impl Iterator<Item = &'static dyn Library> {

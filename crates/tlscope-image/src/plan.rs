@@ -209,23 +209,89 @@ pub struct Layout {
 }
 
 /// What the probes of a Go image need to know.
+///
+/// A function is entered again, at its first instruction, once its stack had to grow, and the
+/// stack has moved then: the stack pointer is no name for a call in flight. Its distance from
+/// `g.stack.hi`, the word at `g + 8`, is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GoLayout {
     pub abi: GoAbi,
-    /// The itabs that make a `net.Conn` of a `*net.TCPConn`.
-    pub tcp_itabs: Vec<Address>,
-    /// From a `*net.TCPConn` to its file descriptor.
+    pub goroutine: Goroutine,
+    pub key_log: GoKeyLogForm,
+    /// From a `*tls.Conn` to its `net.Conn`: an interface, so a pointer to an itab and then a
+    /// pointer to the value. The word at `itab + 8` is the value's type.
+    pub connection: Option<LayoutValue>,
+    /// The value's type, if it is a `*net.TCPConn`.
+    pub tcp_type: Option<Address>,
+    /// From a `*net.TCPConn` to its file descriptor, a C `int` at least.
     pub tcp_fd: Option<LayoutValue>,
+    /// The value's type, if it is a `*tls.Conn`: TLS within TLS.
+    pub tls_type: Option<Address>,
+}
+
+/// Where a probe in Go code finds its goroutine, `g`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goroutine {
+    /// R14 (`x86_64`) or x28 (aarch64).
+    Register,
+    /// At this distance from the thread pointer, FS on `x86_64`.
+    ThreadLocal { offset: i64 },
+    /// At the distance from the thread pointer that the loader writes to this slot of the image.
+    ThreadLocalAt { slot: Address },
+}
+
+impl fmt::Display for Goroutine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Register => f.write_str("in its register (R14 or x28)"),
+            Self::ThreadLocal { offset } => write!(f, "thread-local, at {offset:+}"),
+            Self::ThreadLocalAt { slot } => {
+                write!(f, "thread-local, where the loader's word at {slot} says")
+            }
+        }
+    }
+}
+
+/// What `writeKeyLog` is handed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GoKeyLogForm {
+    /// `(c *Config) writeKeyLog(label string, clientRandom, secret []byte) error`
+    Labelled,
+    /// `(c *Config) writeKeyLog(clientRandom, masterSecret []byte) error`, before Go 1.12: all
+    /// lines are `CLIENT_RANDOM`.
+    MasterSecret,
+}
+
+impl fmt::Display for GoKeyLogForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Labelled => "writeKeyLog(label, client random, secret)",
+            Self::MasterSecret => "writeKeyLog(client random, master secret)",
+        })
+    }
 }
 
 /// Where a Go function finds its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GoAbi {
-    /// On the stack, results behind them: before Go 1.17 on `x86_64`, 1.18 on aarch64.
+    /// On the stack: before Go 1.17 on `x86_64`, 1.18 on aarch64. At the function's first
+    /// instruction and at its returns alike, arguments start at SP + 8 and results behind them.
     Stack,
-    /// In registers, the goroutine in R14 (`x86_64`) or x28 (aarch64).
+    /// In registers: AX, BX, CX, DI, SI, R8, R9, R10, R11 or x0 to x15. The results of a function
+    /// take them from the first one on again.
     Register,
+}
+
+impl fmt::Display for GoAbi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stack => "on the stack",
+            Self::Register => "in registers",
+        })
+    }
 }
 
 /// The positions of the key-log sink's arguments, counted from 0.

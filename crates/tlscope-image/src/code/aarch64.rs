@@ -280,7 +280,7 @@ fn memory(word: Word, address: Address) -> Vec<Effect> {
             base: None,
             index: None,
             displacement: from.cast_signed(),
-            width: 8,
+            width: literal_width(word),
         };
         return set(data_register(word, 0), Source::Load(literal));
     }
@@ -312,6 +312,16 @@ fn memory(word: Word, address: Address) -> Vec<Effect> {
         return single(word, indexed, Indexing::Offset);
     }
     other_memory(word)
+}
+
+/// Bytes of the constant that a literal load reads; none of a prefetch.
+fn literal_width(word: Word) -> u32 {
+    match (word.bit(26), word.bits(30, 2)) {
+        (_, 0) | (false, 2) => 4,
+        (_, 1) => 8,
+        (true, 2) => 16,
+        _ => 0,
+    }
 }
 
 /// Atomics, exclusives, vector structures: which of the fields they write is of no interest, so

@@ -5,7 +5,7 @@ use iced_x86::{
     InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
 };
 
-use super::{Convention, Effect, Flow, Instruction, Memory, Reg, Source};
+use super::{Convention, Effect, Flow, Instruction, Memory, Reg, Source, ThreadLocal};
 use crate::elf::Address;
 
 const RAX: Reg = Reg(0);
@@ -40,6 +40,25 @@ pub(super) fn decode(bytes: &[u8], address: Address) -> Option<Instruction> {
         length: decoded.len() as u64,
         effects: effects(&decoded),
         flow: flow(&decoded),
+    })
+}
+
+/// `mov register, fs:[base + displacement]`
+pub(super) fn thread_local(bytes: &[u8], address: Address) -> Option<ThreadLocal> {
+    let bytes = bytes.get(..LONGEST).unwrap_or(bytes);
+    let decoded = Decoder::with_ip(64, bytes, address.0, DecoderOptions::NONE).decode();
+    let loads = decoded.mnemonic() == Mnemonic::Mov
+        && decoded.op1_kind() == OpKind::Memory
+        && decoded.segment_prefix() == Register::FS
+        && decoded.memory_index() == Register::None;
+    let base = match decoded.memory_base() {
+        Register::None => None,
+        base => Some(general(base)?),
+    };
+    loads.then_some(ThreadLocal {
+        to: general(decoded.op0_register())?,
+        base,
+        displacement: decoded.memory_displacement64().cast_signed(),
     })
 }
 

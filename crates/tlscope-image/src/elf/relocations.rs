@@ -64,6 +64,16 @@ impl<'d> Relocations<'d> {
         self.slots.is_empty()
     }
 
+    /// The slots that will hold an address of this image.
+    pub fn slots_of(&self, target: Address) -> impl Iterator<Item = Address> {
+        let holding = move |held: &SlotTarget<'_>| {
+            matches!(held, SlotTarget::Local(place) | SlotTarget::Named(_, Some(place))
+                if *place == target)
+        };
+        let slots = self.slots.iter().filter(move |(_, held)| holding(held));
+        slots.map(|(slot, _)| *slot)
+    }
+
     /// What the slot at an address will hold.
     pub fn at(&self, slot: Address) -> Option<SlotTarget<'d>> {
         self.slots.get(&slot).copied()

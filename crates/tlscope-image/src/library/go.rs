@@ -1,0 +1,104 @@
+//! Go's crypto/tls, in programs and in libraries for C programs, stripped or not.
+//!
+//! Functions come from the table that Go's runtime itself needs (`elf::Pclntab`), under the names
+//! that their packages give them. Forks of crypto/tls under other names count too, as far as
+//! they have the same functions. No release decides anything: the table says how many bytes a
+//! function's arguments take, and that tells its calling convention and its form.
+
+mod build_info;
+mod functions;
+mod goroutine;
+
+use build_info::BuildInfo;
+use functions::{Functions, Implementation};
+
+use crate::ImageError;
+use crate::elf::{Elf, Pclntab};
+use crate::library::{Library, Recognised};
+use crate::plan::{Family, GoLayout, Missing, Plan};
+
+pub(super) struct Go;
+
+impl Library for Go {
+    fn family(&self) -> Family {
+        Family::Go
+    }
+
+    fn marks(&self) -> &'static str {
+        "the function table of a Go program, with crypto/tls in it"
+    }
+
+    /// A Go program without crypto/tls is none of ours.
+    fn needles(&self) -> &'static [&'static str] {
+        &[functions::KEY_LOG]
+    }
+
+    fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised> {
+        let table = Pclntab::find(elf)?;
+        if Functions::of(elf, &table).is_empty() {
+            return None;
+        }
+        let releases = table.version.releases();
+        Some(match BuildInfo::find(elf) {
+            Some(info) => Recognised {
+                by: format!("Go's build information at {}", info.address),
+                version: Some(info.version),
+            },
+            None => Recognised {
+                by: format!("the function table of {releases} at {}", table.address),
+                version: None,
+            },
+        })
+    }
+
+    fn plan(&self, elf: &Elf<'_>, recognised: Recognised) -> Plan {
+        let mut plan = recognised.into_plan(elf, self.family());
+        if let Some(table) = Pclntab::find(elf) {
+            for implementation in Functions::of(elf, &table).implementations() {
+                add(elf, &table, &mut plan, implementation);
+            }
+        }
+        plan
+    }
+
+    fn near_miss(&self, elf: &Elf<'_>) -> Option<ImageError> {
+        let version = BuildInfo::find(elf).map(|info| info.version);
+        match (Pclntab::find(elf), version) {
+            (Some(table), version) => Some(ImageError::GoWithoutTls(
+                version.unwrap_or_else(|| table.version.releases().into()),
+            )),
+            (None, version) => version.map(ImageError::GoWithoutTable),
+        }
+    }
+}
+
+/// Adds the probes of one implementation. All that one image holds were made by one compiler, so
+/// what one says of the layout holds for the others, or they are left out.
+fn add(elf: &Elf<'_>, table: &Pclntab<'_>, plan: &mut Plan, implementation: &Implementation<'_>) {
+    let (probes, conventions, lacking) = implementation.probes(elf, table);
+    plan.missing.extend(lacking);
+    let Some(conventions) = conventions else {
+        return;
+    };
+    let layout = GoLayout {
+        abi: conventions.abi,
+        goroutine: conventions.goroutine,
+        key_log: conventions.key_log,
+        connection: None,
+        tcp_type: None,
+        tcp_fd: None,
+        tls_type: None,
+    };
+    match &plan.layout.go {
+        None => plan.layout.go = Some(layout),
+        Some(known) if *known == layout => {}
+        Some(_) => {
+            plan.missing.push(Missing {
+                what: format!("`{}`", implementation.package),
+                why: "it is called in another way than the TLS implementation before it".into(),
+            });
+            return;
+        }
+    }
+    plan.probes.extend(probes);
+}
