@@ -18,16 +18,24 @@ pub struct Block {
 }
 
 #[derive(Debug)]
-pub struct Blocks(pub Vec<Block>);
+pub struct Blocks {
+    pub all: Vec<Block>,
+    /// The lines behind responses, such as `GET localhost:443/: 200, 5 bytes, ...`.
+    pub exchanges: Vec<String>,
+}
 
 impl Blocks {
     #[track_caller]
     pub fn parse(output: &[u8]) -> Self {
         let text = std::str::from_utf8(output).expect("text output is UTF-8");
-        let mut blocks: Vec<Block> = Vec::new();
-        for line in text.split_inclusive('\n') {
+        let (mut blocks, mut exchanges) = (Vec::<Block>::new(), Vec::new());
+        let mut lines = text.split_inclusive('\n');
+        while let Some(line) = lines.next() {
             if let Some(block) = header(line.trim_end_matches('\n')) {
                 blocks.push(block);
+            } else if let Some(exchange) = exchange(line) {
+                exchanges.push(exchange.to_owned());
+                assert_eq!(lines.next(), Some("\n"), "a blank line behind {line}");
             } else {
                 let block = blocks
                     .last_mut()
@@ -42,20 +50,29 @@ impl Blocks {
                 .expect("a blank line ends a block");
             block.body = body.to_owned();
         }
-        Self(blocks)
+        Self {
+            all: blocks,
+            exchanges,
+        }
     }
 
     pub fn of(&self, pid: u32) -> Vec<&Block> {
-        self.0.iter().filter(|b| b.pid == pid).collect()
+        self.all.iter().filter(|b| b.pid == pid).collect()
     }
 
     /// The blocks of one direction of a process.
     pub fn direction(&self, pid: u32, direction: u32) -> Vec<&Block> {
-        self.0
+        self.all
             .iter()
             .filter(|b| b.pid == pid && b.direction == direction)
             .collect()
     }
+}
+
+/// Of `-- GET localhost/: 200, 5 bytes, first byte 1.00ms, total 1.00ms --`.
+fn exchange(line: &str) -> Option<&str> {
+    let words = line.strip_prefix("-- ")?.strip_suffix(" --\n")?;
+    words.contains(" bytes").then_some(words)
 }
 
 fn header(line: &str) -> Option<Block> {
@@ -91,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_comm_with_underscores_is_read_whole() {
-        let blocks = Blocks::parse(HEADER.repeat(2).as_bytes()).0;
+        let blocks = Blocks::parse(HEADER.repeat(2).as_bytes()).all;
         assert_eq!(blocks.len(), 2);
         assert_eq!((blocks[0].pid, blocks[0].tid, blocks[0].fd), (7, 8, 5));
         assert_eq!(

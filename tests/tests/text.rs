@@ -430,6 +430,12 @@ fn text_as_a_person_sees_it() {
     let got = curl(&scene, &nginx.url("/hello.txt"), &[]);
     nginx.until_served(1);
     let blocks = capture.stop().blocks();
+    let exchange = format!(
+        "GET localhost:{}/hello.txt: 200, 13 bytes, first byte ",
+        nginx.port
+    );
+    let told = blocks.exchanges.iter().filter(|e| e.starts_with(&exchange));
+    assert_eq!(told.count(), 2, "of client and server: {blocks:#?}");
     for (pid, request, response) in [(got.finished.pid, 1, 0), (nginx.worker(), 0, 1)] {
         let asked = blocks.direction(pid, request);
         assert_eq!(asked.len(), 1, "{blocks:#?}");
@@ -531,7 +537,7 @@ fn output_goes_to_files_in_turn() {
     let json = files("json");
     assert!(json.iter().all(|file| file.ends_with(b"}\n")), "torn lines");
     talk.assert_captured(&Records::parse(&json.concat()));
-    let parse = |file: &Vec<u8>| tlscope_tests::text::Blocks::parse(file).0;
+    let parse = |file: &Vec<u8>| tlscope_tests::text::Blocks::parse(file).all;
     let shown = files("text").iter().flat_map(parse).collect::<Vec<_>>();
     let length = shown.iter().filter(|b| b.pid == talk.pid).map(|b| b.length);
     assert_eq!(length.sum::<u64>(), talk.bytes(), "text");

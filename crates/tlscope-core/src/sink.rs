@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 pub use har::HarSink;
 pub use json::{JsonOptions, JsonSink};
 pub use keylog::KeylogSink;
-pub use text::{TextOptions, TextSink};
+pub use text::{Payload, TextOptions, TextSink};
 
 use crate::filter::Filter;
 use crate::item::Item;

@@ -9,7 +9,7 @@ use tlscope_core::event::Direction::{Received, Sent};
 use tlscope_core::event::Timestamp;
 use tlscope_core::filter::Filter;
 use tlscope_core::pipeline::PipelineOptions;
-use tlscope_core::sink::{HarSink, JsonOptions, TextOptions, TextSink};
+use tlscope_core::sink::{HarSink, JsonOptions, Payload, TextOptions};
 use tlscope_core::summary::{Bytes, CaptureCounters};
 
 const GET: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: example.org\r\n\r\n";
@@ -234,7 +234,7 @@ fn a_closed_pipe_and_a_full_disk_are_told_apart() {
 #[test]
 fn hex_raw_and_truncated_text() {
     let mut hex = Recorder::text(TextOptions {
-        hex: true,
+        payload: Payload::Hex,
         ..TextOptions::default()
     });
     hex.call(Sent, b"abc").call(Sent, b"d");
@@ -246,7 +246,7 @@ fn hex_raw_and_truncated_text() {
         ]
     );
     let mut raw = Recorder::text(TextOptions {
-        raw: true,
+        payload: Payload::Raw,
         ..TextOptions::default()
     });
     raw.call(Sent, b"\x1b[31mred");
@@ -312,9 +312,10 @@ fn coded_content_is_shown_decoded() {
 
 #[test]
 fn exchanges_are_told_behind_the_response() {
-    let writer = SharedWriter::default();
-    let sink = TextSink::new(writer.clone(), TextOptions::default()).with_exchanges();
-    let mut recorder = Recorder::new(writer, Box::new(sink), PipelineOptions::default());
+    let mut recorder = Recorder::text(TextOptions {
+        exchanges: true,
+        ..TextOptions::default()
+    });
     recorder.call(Sent, GET).take();
     for piece in RESPONSE.chunks(38) {
         recorder.call(Received, piece);

@@ -139,6 +139,10 @@ pub(crate) struct CaptureArgs {
     #[arg(long, conflicts_with_all = ["hex", "raw"])]
     pub(crate) json: bool,
 
+    /// With --json: write the TLS secrets too
+    #[arg(long, requires = "json")]
+    pub(crate) secrets: bool,
+
     /// Show at most N bytes of each payload, and say how much was cut; 0 shows all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) tsize: usize,

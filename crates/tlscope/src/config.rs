@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use tlscope_core::filter::Filter;
+use tlscope_core::sink::Payload;
 use tlscope_image::plan::Module;
 use tlscope_probe::packets::{SNAPSHOT_MAX, check_expression};
 use tlscope_probe::{AttachMode, Needs, ObjectKind};
@@ -80,12 +81,17 @@ pub(crate) struct Rotation {
     pub(crate) files: Option<u32>,
 }
 
+/// What stdout is, where text goes there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Terminal {
+    pub(crate) color: bool,
+    pub(crate) width: Option<usize>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    Text { color: bool },
-    Hex { color: bool },
-    Raw,
-    Json,
+    Text(Payload, Terminal),
+    Json { secrets: bool },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,9 +168,12 @@ impl Config {
     }
 
     pub(crate) fn needs(&self) -> Needs {
+        let shows_secrets = |plaintext: &Plaintext| plaintext.form == Form::Json { secrets: true };
         Needs {
             data: self.plaintext.is_some(),
-            secrets: self.keylog.is_some() || self.packets.is_some(),
+            secrets: self.keylog.is_some()
+                || self.packets.is_some()
+                || self.plaintext.as_ref().is_some_and(shows_secrets),
             owners: self.packets.is_some(),
         }
     }
@@ -225,14 +234,17 @@ fn rotation(args: &CaptureArgs, file: &Path) -> Result<Rotation> {
 
 fn plaintext(args: &CaptureArgs) -> Result<Plaintext> {
     let to = Destination::new(&args.output);
-    let color = to == Destination::Stdout
-        && io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let terminal = match to {
+        Destination::Stdout => terminal(),
+        Destination::File(_) => Terminal::default(),
+    };
     let form = match (args.json, args.hex, args.raw) {
-        (true, ..) => Form::Json,
-        (_, true, _) => Form::Hex { color },
-        (.., true) => Form::Raw,
-        _ => Form::Text { color },
+        (true, ..) => Form::Json {
+            secrets: args.secrets,
+        },
+        (_, true, _) => Form::Text(Payload::Hex, terminal),
+        (.., true) => Form::Text(Payload::Raw, Terminal::default()),
+        _ => Form::Text(Payload::Readable, terminal),
     };
     Ok(Plaintext {
         to,
@@ -242,6 +254,21 @@ fn plaintext(args: &CaptureArgs) -> Result<Plaintext> {
         har: args.har.clone(),
         filter: filter(&args.filter),
     })
+}
+
+/// Nothing of a terminal where stdout is none.
+fn terminal() -> Terminal {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return Terminal::default();
+    }
+    let size = rustix::termios::tcgetwinsize(&stdout).ok();
+    Terminal {
+        color: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        width: size
+            .map(|size| usize::from(size.ws_col))
+            .filter(|width| *width > 0),
+    }
 }
 
 /// `--pid 0` is no filter.

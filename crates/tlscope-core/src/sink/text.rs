@@ -7,12 +7,13 @@
 //! not text is dumped in hex. A carriage return shows only if no newline follows.
 
 mod escape;
+mod exchange;
 mod hexdump;
 
 use std::io::{self, Write};
 
 use super::Sink;
-use crate::decode::{Finished, Start, Timing, ViewPart};
+use crate::decode::ViewPart;
 use crate::event::{Address, Direction, Process, Socket};
 use crate::item::{Block, Gap, Item, Message, MessagePart};
 use crate::summary::Summary;
@@ -20,23 +21,37 @@ use escape::Shown;
 
 /// What is gathered before the writer is called.
 const BUFFER: usize = 64 * 1024;
+/// What is dumped at a time; it comes to five times as much.
+const DUMPED: usize = 4096;
 
 #[derive(Debug, Clone, Default)]
 pub struct TextOptions {
-    /// Dump every payload in hex.
-    pub hex: bool,
-    /// Write payloads untouched. Wins over `hex`.
-    pub raw: bool,
+    pub payload: Payload,
     /// Show so many bytes of each block at most.
     pub truncate: Option<usize>,
+    /// Write behind each response what it answers, and how long it took.
+    pub exchanges: bool,
     pub color: bool,
+    /// Columns of the terminal: lines of our own are cut to fit.
+    pub width: Option<usize>,
+}
+
+/// How payload is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Payload {
+    /// Decoded, as text where it is text.
+    #[default]
+    Readable,
+    /// Every byte in hex.
+    Hex,
+    /// Untouched.
+    Raw,
 }
 
 #[derive(Debug)]
 pub struct TextSink<W> {
     writer: W,
     options: TextOptions,
-    exchanges: bool,
     out: Vec<u8>,
 }
 
@@ -45,17 +60,7 @@ impl<W: Write> TextSink<W> {
         Self {
             writer,
             options,
-            exchanges: false,
             out: Vec::new(),
-        }
-    }
-
-    /// Writes behind each response what it answers, and how long it took.
-    #[must_use]
-    pub fn with_exchanges(self) -> Self {
-        Self {
-            exchanges: true,
-            ..self
         }
     }
 
@@ -78,7 +83,7 @@ impl<W: Write> TextSink<W> {
     }
 
     fn payload(&mut self, block: &Block<'_>) -> io::Result<()> {
-        let as_bytes = self.options.raw || self.options.hex;
+        let as_bytes = self.options.payload != Payload::Readable;
         let mut left = self.options.truncate.unwrap_or(usize::MAX);
         let mut hidden = 0;
         let mut show = |sink: &mut Self, bytes: &[u8], offset| {
@@ -100,24 +105,34 @@ impl<W: Write> TextSink<W> {
             }
         }
         if hidden > 0 {
-            self.mark(format_args!("-- {hidden} more bytes not shown --"))?;
+            self.mark(RED, format_args!("-- {hidden} more bytes not shown --"))?;
         }
         Ok(())
     }
 
     fn bytes(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.options.raw {
-            self.write(bytes)?;
-        } else if self.options.hex {
-            hexdump::push(&mut self.out, bytes, offset);
-        } else {
-            match escape::show(&mut self.out, bytes) {
+        match self.options.payload {
+            Payload::Raw => self.write(bytes)?,
+            Payload::Hex => self.dump(bytes, offset)?,
+            Payload::Readable => match escape::show(&mut self.out, bytes) {
                 Shown::Clean => self.write(bytes)?,
                 Shown::Escaped => {}
-                Shown::Binary => hexdump::push(&mut self.out, bytes, offset),
-            }
+                Shown::Binary => self.dump(bytes, offset)?,
+            },
         }
         self.new_line(bytes);
+        Ok(())
+    }
+
+    /// In pieces, so that what is written is in the cache still.
+    fn dump(&mut self, bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        for piece in bytes.chunks(DUMPED) {
+            if self.out.len() >= BUFFER {
+                self.drain()?;
+            }
+            hexdump::push(&mut self.out, piece, offset);
+            offset = offset.saturating_add(piece.len() as u64);
+        }
         Ok(())
     }
 
@@ -139,9 +154,12 @@ impl<W: Write> TextSink<W> {
         );
         let identity = String::from_utf8_lossy(&identity);
         let direction = direction.name();
-        self.mark(format_args!(
-            "-- {length} bytes lost ({direction}, offset {offset}) -- UUID:{identity}"
-        ))?;
+        self.mark(
+            RED,
+            format_args!(
+                "-- {length} bytes lost ({direction}, offset {offset}) -- UUID:{identity}"
+            ),
+        )?;
         self.end_line()
     }
 
@@ -149,28 +167,18 @@ impl<W: Write> TextSink<W> {
         let MessagePart::Finished(finished) = &message.part else {
             return Ok(());
         };
-        let Some(Start::Response { status, .. }) = finished.response.as_ref().map(|h| h.start())
-        else {
+        if !self.options.exchanges {
+            return Ok(());
+        }
+        let Some(line) = exchange::line(finished, self.options.width) else {
             return Ok(());
         };
-        if !self.exchanges || (100..200).contains(&status) {
-            return Ok(());
-        }
-        let mut line = Vec::new();
-        push_exchange(&mut line, finished, status);
-        // Words of the peer are among ours.
-        let mut safe = Vec::new();
-        match escape::show(&mut safe, &line) {
-            Shown::Clean => safe = line,
-            Shown::Escaped => {}
-            Shown::Binary => safe = line.escape_ascii().to_string().into_bytes(),
-        }
-        self.mark(format_args!("{}", String::from_utf8_lossy(&safe)))?;
+        self.mark(YELLOW, format_args!("{line}"))?;
         self.end_line()
     }
 
-    fn mark(&mut self, mark: std::fmt::Arguments<'_>) -> io::Result<()> {
-        self.colored(RED, |out| out.write_fmt(mark))?;
+    fn mark(&mut self, color: &[u8], mark: std::fmt::Arguments<'_>) -> io::Result<()> {
+        self.colored(color, |out| out.write_fmt(mark))?;
         self.out.push(b'\n');
         Ok(())
     }
@@ -251,39 +259,9 @@ impl<W: Write> Sink for TextSink<W> {
     }
 }
 
-/// `-- GET example.org/: 200, 42 bytes, first byte 1.5ms, total 2.5ms --`
-fn push_exchange(line: &mut Vec<u8>, finished: &Finished, status: u16) {
-    let request = finished.request.as_ref();
-    // Writing to a Vec does not fail.
-    let _ = match request.map(|head| head.start()) {
-        Some(Start::Request { method, target }) => {
-            let host = request.and_then(|head| head.host()).unwrap_or_default();
-            let host = String::from_utf8_lossy(host);
-            let host = if target.starts_with('/') {
-                host
-            } else {
-                "".into()
-            };
-            write!(line, "-- {method} {host}{target}: {status}, ")
-        }
-        _ => write!(line, "-- unknown request: {status}, "),
-    };
-    let _ = write!(line, "{} bytes", finished.transferred);
-    if finished.decoded != finished.transferred {
-        let _ = write!(line, " ({} decoded)", finished.decoded);
-    }
-    if let Some(Timing { first_byte, total }) = finished.timing {
-        let _ = write!(line, ", first byte {first_byte:?}, total {total:?}");
-    }
-    line.extend_from_slice(if finished.complete {
-        b" --"
-    } else {
-        b", cut off --"
-    });
-}
-
 const RESET: &[u8] = b"\x1b[0m";
 const RED: &[u8] = b"\x1b[31m";
+const YELLOW: &[u8] = b"\x1b[33m";
 
 fn color_of(direction: Direction) -> &'static [u8] {
     match direction {

@@ -124,6 +124,13 @@ pub(crate) fn keylog(input: &[u8]) -> Vec<u8> {
     Vec::new()
 }
 
+fn with_exchanges() -> TextOptions {
+    TextOptions {
+        exchanges: true,
+        ..TextOptions::default()
+    }
+}
+
 fn halves(input: &[u8]) -> (&[u8], &[u8]) {
     // A separator that a mutator moves easily, and that text seeds can show.
     match input.windows(4).position(|window| window == b"----") {
@@ -160,7 +167,7 @@ impl Run {
             ..PipelineOptions::default()
         };
         let sinks: Vec<Box<dyn Sink + Send>> = vec![
-            Box::new(TextSink::new(text.clone(), TextOptions::default()).with_exchanges()),
+            Box::new(TextSink::new(text.clone(), with_exchanges())),
             Box::new(JsonSink::new(json.clone(), JsonOptions::default())),
             Box::new(Collector(Arc::clone(&shown))),
         ];

@@ -7,10 +7,12 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tlscope_core::sink::{HarSink, JsonOptions, JsonSink, KeylogSink, Sink, TextOptions, TextSink};
+use tlscope_core::sink::{
+    HarSink, JsonOptions, JsonSink, KeylogSink, Payload, Sink, TextOptions, TextSink,
+};
 
 use super::turns::PlaintextFiles;
-use crate::config::{Config, Destination, Form, Plaintext, Rotation};
+use crate::config::{Config, Destination, Form, Plaintext, Rotation, Terminal};
 
 /// What holds plaintext or secrets is for its owner alone.
 pub(super) const PRIVATE: u32 = 0o600;
@@ -38,21 +40,21 @@ fn plaintext_sink(plaintext: &Plaintext) -> Result<Box<dyn Sink + Send>> {
         Destination::File(path) => Box::new(create(path)?),
     };
     let truncate = plaintext.truncate;
-    let text = |hex, raw, color| TextOptions {
-        hex,
-        raw,
-        color,
+    let text = |payload, Terminal { color, width }| TextOptions {
+        payload,
         truncate,
+        exchanges: payload != Payload::Raw,
+        color,
+        width,
     };
     Ok(match plaintext.form {
-        Form::Text { color } => Box::new(TextSink::new(writer, text(false, false, color))),
-        Form::Hex { color } => Box::new(TextSink::new(writer, text(true, false, color))),
-        Form::Raw => Box::new(TextSink::new(writer, text(false, true, false))),
-        Form::Json => Box::new(JsonSink::new(
+        Form::Text(payload, terminal) => Box::new(TextSink::new(writer, text(payload, terminal))),
+        Form::Json { secrets } => Box::new(JsonSink::new(
             writer,
             JsonOptions {
+                secrets,
                 truncate,
-                ..Default::default()
+                ..JsonOptions::default()
             },
         )),
     })

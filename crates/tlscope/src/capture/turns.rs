@@ -42,8 +42,13 @@ impl Turns {
     /// A file of this size is to be followed by the next.
     pub(super) fn is_full(&self, size: u64, now: Timestamp) -> bool {
         let large = self.rotation.bytes.is_some_and(|bytes| size > bytes);
+        large || self.is_old(now)
+    }
+
+    /// The file's time is over, whatever is in it.
+    fn is_old(&self, now: Timestamp) -> bool {
         let old = |every| now.since(self.began) >= every;
-        large || self.rotation.every.is_some_and(old)
+        self.rotation.every.is_some_and(old)
     }
 
     /// The last file of all is followed by none.
@@ -76,16 +81,21 @@ impl PlaintextFiles {
             between: true,
         })
     }
+
+    /// After the last file nobody takes more: that is an end, not a failure.
+    fn turn(&mut self, now: Timestamp) -> io::Result<()> {
+        let next = self.turns.next(now)?;
+        self.file = next.ok_or(io::ErrorKind::BrokenPipe)?;
+        self.written = 0;
+        Ok(())
+    }
 }
 
 impl Write for PlaintextFiles {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let now = now();
         if self.between && self.turns.is_full(self.written, now) {
-            // After the last file nobody takes more: that is an end, not a failure.
-            let next = self.turns.next(now)?;
-            self.file = next.ok_or(io::ErrorKind::BrokenPipe)?;
-            self.written = 0;
+            self.turn(now)?;
         }
         self.between = false;
         let count = self.file.write(bytes)?;
@@ -93,9 +103,15 @@ impl Write for PlaintextFiles {
         Ok(count)
     }
 
+    /// Comes with every tick, so that a file ends on time where nothing is said.
     fn flush(&mut self) -> io::Result<()> {
         self.between = true;
-        self.file.flush()
+        self.file.flush()?;
+        let now = now();
+        if self.turns.is_old(now) {
+            self.turn(now)?;
+        }
+        Ok(())
     }
 }
 

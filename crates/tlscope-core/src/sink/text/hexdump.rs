@@ -1,45 +1,100 @@
 //! Hex dumps: offset, sixteen bytes, and what of them is printable ASCII.
+//!
+//! A dump has five bytes for each of its payload, so under load this is what
+//! text costs. A line is made in place, in an array whose blanks stay.
 
 const PER_LINE: usize = 16;
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
-/// Between the offset and the text: a space before, two behind, one in the middle.
-const TEXT_COLUMN: usize = 51;
+/// Where the bytes of a line begin: eight digits of offset and two spaces ahead.
+const HEX_COLUMN: usize = 10;
+/// Where the text begins, a bar ahead: each byte has three columns, each half one more.
+const TEXT_COLUMN: usize = HEX_COLUMN + PER_LINE * 3 + 3;
+const LINE: usize = TEXT_COLUMN + PER_LINE + 2;
+/// Each byte as two digits and a space.
+const BYTES: [[u8; 3]; 256] = {
+    let mut bytes = [[b' '; 3]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        bytes[byte][0] = DIGITS[byte >> 4];
+        bytes[byte][1] = DIGITS[byte & 15];
+        byte += 1;
+    }
+    bytes
+};
+const BLANK: [u8; LINE] = {
+    let mut line = [b' '; LINE];
+    line[TEXT_COLUMN - 1] = b'|';
+    line[LINE - 2] = b'|';
+    line[LINE - 1] = b'\n';
+    line
+};
 
 /// `offset` is that of the first byte; lines begin there, not at a multiple.
-pub(super) fn push(out: &mut Vec<u8>, bytes: &[u8], offset: u64) {
-    out.reserve(bytes.len().div_ceil(PER_LINE) * (TEXT_COLUMN + 30));
-    for (index, line) in bytes.chunks(PER_LINE).enumerate() {
-        push_offset(out, offset.saturating_add((index * PER_LINE) as u64));
-        let mut columns = [b' '; TEXT_COLUMN];
-        let mut text = [0; PER_LINE];
-        for (place, &byte) in line.iter().enumerate() {
-            let column = 1 + place * 3 + place / 8;
-            columns[column] = DIGITS[usize::from(byte >> 4)];
-            columns[column + 1] = DIGITS[usize::from(byte & 15)];
-            text[place] = if matches!(byte, b' '..=b'~') {
-                byte
-            } else {
-                b'.'
-            };
-        }
-        out.push(b' ');
-        out.extend_from_slice(&columns);
-        out.push(b'|');
-        out.extend_from_slice(&text[..line.len()]);
-        out.extend_from_slice(b"|\n");
+pub(super) fn push(out: &mut Vec<u8>, bytes: &[u8], mut offset: u64) {
+    let mut line = BLANK;
+    out.reserve(bytes.len().div_ceil(PER_LINE) * (LINE + 8));
+    let (whole, rest) = bytes.as_chunks::<PER_LINE>();
+    for bytes in whole {
+        fill(&mut line, bytes);
+        push_offset(out, &mut line, offset);
+        out.extend_from_slice(&line);
+        offset = offset.saturating_add(PER_LINE as u64);
+    }
+    if !rest.is_empty() {
+        push_last(out, rest, offset);
     }
 }
 
-/// Eight digits, or as many as it takes.
-fn push_offset(out: &mut Vec<u8>, offset: u64) {
-    let digits = (64 - offset.leading_zeros()).div_ceil(4).max(8);
-    for place in (0..digits).rev() {
-        out.push(DIGITS[(offset >> (place * 4)) as usize & 15]);
+#[inline]
+fn fill(line: &mut [u8; LINE], bytes: &[u8; PER_LINE]) {
+    for (place, &byte) in bytes.iter().enumerate() {
+        let column = HEX_COLUMN + place * 3 + place / 8;
+        line[column..column + 3].copy_from_slice(&BYTES[usize::from(byte)]);
     }
+    for (shown, &byte) in line[TEXT_COLUMN..].iter_mut().zip(bytes) {
+        *shown = printable(byte);
+    }
+}
+
+fn printable(byte: u8) -> u8 {
+    if matches!(byte, b' '..=b'~') {
+        byte
+    } else {
+        b'.'
+    }
+}
+
+/// Puts the last eight digits into the line; what is before goes ahead of it.
+#[inline]
+fn push_offset(out: &mut Vec<u8>, line: &mut [u8; LINE], offset: u64) {
+    for (place, byte) in (offset as u32).to_be_bytes().into_iter().enumerate() {
+        line[place * 2..place * 2 + 2].copy_from_slice(&BYTES[usize::from(byte)][..2]);
+    }
+    let high = offset >> 32;
+    for place in (0..(64 - high.leading_zeros()).div_ceil(4)).rev() {
+        out.push(DIGITS[(high >> (place * 4)) as usize & 15]);
+    }
+}
+
+/// A line of fewer bytes, whose text ends with them.
+fn push_last(out: &mut Vec<u8>, bytes: &[u8], offset: u64) {
+    let mut line = BLANK;
+    let mut padded = [0; PER_LINE];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    fill(&mut line, &padded);
+    for place in bytes.len()..PER_LINE {
+        let column = HEX_COLUMN + place * 3 + place / 8;
+        line[column..column + 2].fill(b' ');
+    }
+    push_offset(out, &mut line, offset);
+    out.extend_from_slice(&line[..TEXT_COLUMN + bytes.len()]);
+    out.extend_from_slice(b"|\n");
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
 
     #[test]
@@ -53,11 +108,38 @@ mod tests {
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
+    /// Against the plain way to write it.
+    #[test]
+    fn every_byte_and_length_is_right() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for (length, offset) in (0..256).zip((0..).step_by(0x1_0000_0b0d)) {
+            let mut out = Vec::new();
+            push(&mut out, &bytes[256 - length..], offset);
+            let mut expected = String::new();
+            for (index, line) in bytes[256 - length..].chunks(16).enumerate() {
+                let half = |bytes: &[u8]| {
+                    let shown = bytes.iter().map(|b| format!("{b:02x} "));
+                    shown.collect::<String>()
+                };
+                let (first, second) = line.split_at(line.len().min(8));
+                let text = line.iter().map(|b| printable(*b) as char);
+                let offset = offset + index as u64 * 16;
+                let (first, second) = (half(first), half(second));
+                let text = text.collect::<String>();
+                writeln!(expected, "{offset:08x}  {first:<24} {second:<24} |{text}|").unwrap();
+            }
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
     #[test]
     fn offsets_grow_beyond_eight_digits() {
         let mut out = Vec::new();
         push(&mut out, b"a", 0x1_2345_6789);
         assert!(out.starts_with(b"123456789  61 "));
+        out.clear();
+        push(&mut out, b"a", 0x100_0000_0000);
+        assert!(out.starts_with(b"10000000000  61 "));
         push(&mut out, &[0; 33], u64::MAX);
     }
 }
