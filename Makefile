@@ -10,7 +10,7 @@ BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev l
 DEMO_PACKAGES := $(BUILD_PACKAGES) openssl curl
 TEST_PACKAGES := $(DEMO_PACKAGES) clang-format-19 libssl-dev nginx redis-server redis-tools \
 	tshark tcpdump python3 python3-pip binutils util-linux mount iproute2 \
-	nghttp2-client nghttp2-server libnginx-mod-http-brotli-filter
+	nghttp2-client nghttp2-server libnginx-mod-http-brotli-filter nodejs
 ZOO_PACKAGES := $(TEST_PACKAGES) g++
 
 # Crates whose tests need neither root nor a kernel.

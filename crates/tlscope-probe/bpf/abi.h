@@ -142,6 +142,13 @@ struct owner_record {
 	__u32 reserved;
 };
 
+/* Which end of a connection the library is: asked only where no call touches a socket. */
+enum side {
+	SIDE_UNKNOWN,
+	SIDE_CLIENT,
+	SIDE_SERVER,
+};
+
 /* Key and value of the `connections` map, which user space reads at the end. */
 struct connection_key {
 	__u64 object;
@@ -156,7 +163,7 @@ struct connection {
 	__u64 sock;	/* the kernel's struct sock, to notice a change */
 	struct socket_address socket;
 	__u32 port_pair;
-	__u32 reserved;
+	__u32 side; /* enum side */
 };
 
 #endif

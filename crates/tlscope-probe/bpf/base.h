@@ -50,10 +50,15 @@ struct pt_regs {
 #define RETURNED(ctx)	   REGISTER(ctx, ax)
 #define STACK(ctx)	   REGISTER(ctx, sp)
 #define SYSCALL_ARG1(regs) ((regs)->di)
+#define SYSCALL_ARG2(regs) ((regs)->si)
+#define SYSCALL_NR(regs)   ((regs)->orig_ax)
 #define RETURN_POPS	   8
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
 	unsigned long regs[31], sp, pc, pstate;
+	/* Behind what user space knows: only where the kernel's own copy is read. */
+	unsigned long orig_x0;
+	int syscallno;
 };
 #define ARG1(ctx)	   REGISTER(ctx, regs[0])
 #define ARG2(ctx)	   REGISTER(ctx, regs[1])
@@ -64,6 +69,8 @@ struct pt_regs {
 #define RETURNED(ctx)	   REGISTER(ctx, regs[0])
 #define STACK(ctx)	   REGISTER(ctx, sp)
 #define SYSCALL_ARG1(regs) ((regs)->regs[0])
+#define SYSCALL_ARG2(regs) ((regs)->regs[1])
+#define SYSCALL_NR(regs)   ((regs)->syscallno)
 #define RETURN_POPS	   0
 #else
 #error "no register layout for this architecture"

@@ -59,6 +59,7 @@ static __always_inline void frame_push(struct pt_regs *ctx, __u64 length_at, __u
 	thread->frames[depth].length_at = length_at;
 	thread->frames[depth].length = length;
 	thread->frames[depth].sent = 0;
+	thread->frames[depth].settled = false;
 	thread->depth = depth + 1;
 }
 

@@ -19,6 +19,7 @@ struct frame {
 	__u64 length_at; /* address of the out-parameter of an _ex form */
 	__u64 length;	 /* of a write: what the caller asked for; else 0 */
 	__u64 sent;	 /* bytes that reached the socket during a write */
+	__u64 settled;	 /* the call has touched its connection's socket */
 };
 
 struct thread {

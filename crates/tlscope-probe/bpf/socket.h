@@ -15,42 +15,52 @@
 #else
 #include "socket_noncore.h"
 #endif
+#include "hello.h"
 
-static __always_inline void connection_touches(__u64 object, struct sock *sk, int fd)
+/*
+ * The first socket that a call touches is its connection's. What it touches
+ * after that is a callback's business: a session cache, a log daemon.
+ */
+static __always_inline void connection_touches(struct frame *frame, struct sock *sk, int fd)
 {
-	struct connection *connection = connection_get(object);
+	struct connection *connection = connection_get(frame->object);
 	struct socket_address address = {.fd = fd};
 	__u32 ports = sock_ports(sk);
 
-	if (!connection)
+	if (!connection || frame->settled)
 		return;
-	if (connection->sock == (__u64)sk && connection->port_pair == ports)
+	if (connection->sock == (__u64)sk && connection->port_pair == ports) {
+		frame->settled = true;
 		return;
+	}
 	if (fd < 0)
 		address.fd = sock_fd(sk);
 	sock_address(&address, sk);
-	/* A call may talk to a local daemon besides: the peer is not there. */
-	if (address.family == AF_UNIX && connection->socket.family > AF_UNIX)
+	/* A log daemon may be told of the handshake before it begins. */
+	if (address.family != AF_UNIX)
+		frame->settled = true;
+	else if (connection->socket.family > AF_UNIX)
 		return;
 	connection->socket = address;
 	connection->port_pair = ports;
 	connection->sock = (__u64)sk;
 }
 
-static __always_inline int socket_used(struct sock *sk)
+/* False when the thread is in no TLS call. */
+static __always_inline bool socket_used(struct sock *sk)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
 	int i;
 
-	if (!thread)
-		return 0;
+	if (!thread || !thread->depth)
+		return false;
 	/* TLS over TLS: the socket is under every connection on the stack. */
 #pragma unroll
 	for (i = 0; i < FRAMES_MAX; i++)
 		if (i < thread->depth)
-			connection_touches(thread->frames[i].object, sk, -1);
-	return 0;
+			connection_touches(&thread->frames[i], sk, -1);
+	return true;
 }
 
 /*
@@ -95,15 +105,24 @@ static __always_inline void emit_ahead(void *ctx, long accepted)
 SEC("raw_tp")
 int sock_send_length(struct bpf_raw_tracepoint_args *ctx)
 {
-	socket_used((struct sock *)ctx->args[0]);
-	emit_ahead(ctx, (int)ctx->args[1]);
+	struct sock *sk = (struct sock *)ctx->args[0];
+	int length = (int)ctx->args[1];
+
+	if (socket_used(sk))
+		emit_ahead(ctx, length);
+	else
+		hello_passes(sk, length, DIRECTION_SENT);
 	return 0;
 }
 
 SEC("raw_tp")
 int sock_recv_length(struct bpf_raw_tracepoint_args *ctx)
 {
-	return socket_used((struct sock *)ctx->args[0]);
+	struct sock *sk = (struct sock *)ctx->args[0];
+
+	if (!socket_used(sk))
+		hello_passes(sk, (int)ctx->args[1], DIRECTION_RECEIVED);
+	return 0;
 }
 
 #endif

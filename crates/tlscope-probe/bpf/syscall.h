@@ -8,42 +8,7 @@
 #define TLSCOPE_SYSCALL_H
 
 #include "socket.h"
-
-/* Names no descriptor of its own: what it does is done for others. */
-#define SYS_IO_URING_ENTER 426
-
-#if defined(__TARGET_ARCH_x86)
-enum {
-	SYS_READ = 0,
-	SYS_WRITE = 1,
-	SYS_READV = 19,
-	SYS_WRITEV = 20,
-	SYS_SENDFILE = 40,
-	SYS_SENDTO = 44,
-	SYS_RECVFROM = 45,
-	SYS_SENDMSG = 46,
-	SYS_RECVMSG = 47,
-};
-#else
-enum {
-	SYS_READ = 63,
-	SYS_WRITE = 64,
-	SYS_READV = 65,
-	SYS_WRITEV = 66,
-	SYS_SENDFILE = 71,
-	SYS_SENDTO = 206,
-	SYS_RECVFROM = 207,
-	SYS_SENDMSG = 211,
-	SYS_RECVMSG = 212,
-};
-#endif
-
-static __always_inline bool syscall_names_fd(__u64 number)
-{
-	return number == SYS_READ || number == SYS_WRITE || number == SYS_READV ||
-	       number == SYS_WRITEV || number == SYS_SENDFILE || number == SYS_SENDTO ||
-	       number == SYS_RECVFROM || number == SYS_SENDMSG || number == SYS_RECVMSG;
-}
+#include "syscall_numbers.h"
 
 #ifdef TLSCOPE_CORE
 static __always_inline void syscall_on_fd(__u32 fd)
@@ -52,7 +17,7 @@ static __always_inline void syscall_on_fd(__u32 fd)
 	struct socket *socket = socket_of_fd(fd);
 
 	if (frame && socket)
-		connection_touches(frame->object, BPF_CORE_READ(socket, sk), fd);
+		connection_touches(frame, BPF_CORE_READ(socket, sk), fd);
 }
 #else
 static __always_inline void syscall_on_fd(__u32 fd)
@@ -68,13 +33,15 @@ static __always_inline void syscall_on_fd(__u32 fd)
 SEC("kprobe")
 int tcp_sendmsg(struct pt_regs *ctx)
 {
-	return socket_used((struct sock *)ARG1(ctx));
+	socket_used((struct sock *)ARG1(ctx));
+	return 0;
 }
 
 SEC("kprobe")
 int tcp_recvmsg(struct pt_regs *ctx)
 {
-	return socket_used((struct sock *)ARG1(ctx));
+	socket_used((struct sock *)ARG1(ctx));
+	return 0;
 }
 #endif
 

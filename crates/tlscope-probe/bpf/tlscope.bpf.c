@@ -12,7 +12,7 @@
 #include "output_perf.h"
 #endif
 #include "syscall.h"
-#include "secret.h"
+#include "identity.h"
 #include "owner.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -74,6 +74,16 @@ static __always_inline __u64 ahead_settle(struct connection *connection, __u64 l
 	return ahead;
 }
 
+/* A call ends. Also one that failed may have made its connection known. */
+static __always_inline struct connection *connection_of(void *ctx, const struct frame *frame)
+{
+	struct connection *connection = connection_get(frame->object);
+
+	if (connection && !connection->socket.family)
+		connection_identify(ctx, connection, frame->object);
+	return connection;
+}
+
 static __always_inline int data_return(struct pt_regs *ctx, enum direction direction,
 				       enum length_form form)
 {
@@ -84,10 +94,10 @@ static __always_inline int data_return(struct pt_regs *ctx, enum direction direc
 
 	if (!frame)
 		return 0;
+	connection = connection_of(ctx, frame);
 	length = bytes_moved(ctx, frame, form);
 	if (!length)
 		return 0;
-	connection = connection_get(frame->object);
 	e = emission_get();
 	if (!connection || !e) {
 		count(COUNTER_BUFFER_FULL_BYTES, length);
@@ -148,7 +158,10 @@ DEFINE_CALL(write_ex2, frame_push(ctx, ARG5(ctx), ARG3(ctx)),
 
 static __always_inline int handshake_returns(struct pt_regs *ctx)
 {
-	frame_pop(ctx);
+	const struct frame *frame = frame_pop(ctx);
+
+	if (frame)
+		connection_of(ctx, frame);
 	return 0;
 }
 

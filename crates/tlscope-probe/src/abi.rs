@@ -210,7 +210,7 @@ abi_struct! {
         sock: u64,
         socket: SocketAddress,
         port_pair: u32,
-        reserved: u32,
+        side: u32,
     }
 }
 

@@ -223,7 +223,13 @@ fn set_uprobe_multi(program: &mut OpenProgramMut<'_>) {
 /// Maps that only some captures fill stay empty in the others.
 fn shrink_unused_maps(open: &mut OpenObject, needs: Needs) -> libbpf_rs::Result<()> {
     const MINIMUM: u32 = 64;
-    const OF_DATA: [&str; 4] = ["connections", "threads", "emissions", "unsent_closes"];
+    const OF_DATA: [&str; 5] = [
+        "connections",
+        "threads",
+        "emissions",
+        "unsent_closes",
+        "hellos",
+    ];
     const OF_OWNERS: [&str; 2] = ["owned", "connecting"];
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
