@@ -221,12 +221,23 @@ pub struct GoLayout {
     /// From a `*tls.Conn` to its `net.Conn`: an interface, so a pointer to an itab and then a
     /// pointer to the value. The word at `itab + 8` is the value's type.
     pub connection: Option<LayoutValue>,
+    /// The value's type, if it is a `*tls.Conn` itself: TLS within TLS.
+    pub tls_type: Option<Address>,
     /// The value's type, if it is a `*net.TCPConn`.
     pub tcp_type: Option<Address>,
-    /// From a `*net.TCPConn` to its file descriptor, a C `int` at least.
+    /// From a `*net.TCPConn` to its file descriptor, an `int`.
     pub tcp_fd: Option<LayoutValue>,
-    /// The value's type, if it is a `*tls.Conn`: TLS within TLS.
-    pub tls_type: Option<Address>,
+}
+
+impl GoLayout {
+    /// Whether the same probes fit another implementation of TLS in the same image.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let path = |value: &Option<LayoutValue>| value.as_ref().map(|value| value.path.clone());
+        self.abi == other.abi
+            && self.goroutine == other.goroutine
+            && self.key_log == other.key_log
+            && path(&self.connection) == path(&other.connection)
+    }
 }
 
 /// Where a probe in Go code finds its goroutine, `g`.

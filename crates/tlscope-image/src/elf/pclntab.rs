@@ -132,6 +132,11 @@ impl<'d> Pclntab<'d> {
         self.module.text
     }
 
+    /// Where the descriptors of Go's types may begin, the likeliest place first.
+    pub fn types(&self, elf: &Elf<'_>) -> impl Iterator<Item = Address> {
+        self.module.types(elf)
+    }
+
     /// The functions whose names end in one of `endings`, in order of address.
     pub fn ending_in(&self, elf: &Elf<'_>, endings: &[&str]) -> Vec<GoFunction<'d>> {
         // Copies of crypto/tls under other names, a few each.

@@ -8,6 +8,8 @@
 mod build_info;
 mod functions;
 mod goroutine;
+mod socket;
+mod types;
 
 use build_info::BuildInfo;
 use functions::{Functions, Implementation};
@@ -53,10 +55,22 @@ impl Library for Go {
 
     fn plan(&self, elf: &Elf<'_>, recognised: Recognised) -> Plan {
         let mut plan = recognised.into_plan(elf, self.family());
-        if let Some(table) = Pclntab::find(elf) {
-            for implementation in Functions::of(elf, &table).implementations() {
-                add(elf, &table, &mut plan, implementation);
-            }
+        let Some(table) = Pclntab::find(elf) else {
+            return plan;
+        };
+        for implementation in Functions::of(elf, &table).implementations() {
+            add(elf, &table, &mut plan, implementation);
+        }
+        let tcp = socket::tcp(elf, &table);
+        if tcp.is_none() {
+            plan.missing.push(Missing {
+                what: "the socket of a connection".into(),
+                why: "the program holds no description of the type *net.TCPConn".into(),
+            });
+        }
+        if let (Some(go), Some(tcp)) = (&mut plan.layout.go, tcp) {
+            go.tcp_type = Some(tcp.of);
+            go.tcp_fd = Some(tcp.fd);
         }
         plan
     }
@@ -72,33 +86,32 @@ impl Library for Go {
     }
 }
 
-/// Adds the probes of one implementation. All that one image holds were made by one compiler, so
-/// what one says of the layout holds for the others, or they are left out.
+/// Adds the probes of one implementation. One compiler made all that an image holds, so what the
+/// first one says of the layout holds for the others; one that differs is left out.
 fn add(elf: &Elf<'_>, table: &Pclntab<'_>, plan: &mut Plan, implementation: &Implementation<'_>) {
     let (probes, conventions, lacking) = implementation.probes(elf, table);
     plan.missing.extend(lacking);
     let Some(conventions) = conventions else {
         return;
     };
+    let connection = socket::connection(elf, table, implementation.package);
+    let (tls_type, connection) = connection.map(|found| (found.of, found.inner)).unzip();
     let layout = GoLayout {
         abi: conventions.abi,
         goroutine: conventions.goroutine,
         key_log: conventions.key_log,
-        connection: None,
+        connection,
+        tls_type,
         tcp_type: None,
         tcp_fd: None,
-        tls_type: None,
     };
-    match &plan.layout.go {
-        None => plan.layout.go = Some(layout),
-        Some(known) if *known == layout => {}
-        Some(_) => {
-            plan.missing.push(Missing {
-                what: format!("`{}`", implementation.package),
-                why: "it is called in another way than the TLS implementation before it".into(),
-            });
-            return;
-        }
+    let known = plan.layout.go.get_or_insert_with(|| layout.clone());
+    if known.is_like(&layout) {
+        plan.probes.extend(probes);
+    } else {
+        plan.missing.push(Missing {
+            what: format!("`{}`", implementation.package),
+            why: "it is not laid out as the TLS implementation before it".into(),
+        });
     }
-    plan.probes.extend(probes);
 }

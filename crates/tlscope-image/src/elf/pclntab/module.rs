@@ -11,8 +11,10 @@ use crate::elf::{Address, Elf};
 /// The parts of the module data that an analysis needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ModuleData {
+    address: Address,
     /// What functions are counted from: `runtime.text`.
     pub(super) text: Address,
+    version: PclntabVersion,
 }
 
 /// The indexes of words in the module data, `runtime/symtab.go`. Those up to `text` have not
@@ -22,19 +24,23 @@ struct Words {
     list: u64,
     min_pc: u64,
     text: u64,
+    /// `types`, as far as known.
+    types: u64,
 }
 
-const OLDEST: Words = Words {
-    list: 3,
-    min_pc: 10,
-    text: 12,
-};
-
-const WITH_HEADER: Words = Words {
-    list: 16,
-    min_pc: 20,
-    text: 22,
-};
+const fn words(version: PclntabVersion) -> Words {
+    let (list, min_pc, text, types) = match version {
+        PclntabVersion::Go12 => (3, 10, 12, 25),
+        PclntabVersion::Go116 | PclntabVersion::Go118 => (16, 20, 22, 35),
+        PclntabVersion::Go120 => (16, 20, 22, 37),
+    };
+    Words {
+        list,
+        min_pc,
+        text,
+        types,
+    }
+}
 
 impl ModuleData {
     pub(super) fn find(elf: &Elf<'_>, header: &Header<'_>) -> Option<Self> {
@@ -55,13 +61,22 @@ impl ModuleData {
             && number(words.list + 1)? == header.count as u64 + 1
             && pointer(words.min_pc)? == header.start(elf, 0, text)?
             && elf.is_code(text);
-        agrees.then_some(Self { text })
+        agrees.then_some(Self {
+            address,
+            text,
+            version: header.version,
+        })
     }
-}
 
-fn words(version: PclntabVersion) -> &'static Words {
-    match version {
-        PclntabVersion::Go12 => &OLDEST,
-        _ => &WITH_HEADER,
+    /// Where the type descriptors may begin, the likeliest place first. Releases have put words
+    /// before it without another form of the table; the caller knows a type when it sees one.
+    pub(super) fn types(self, elf: &Elf<'_>) -> impl Iterator<Item = Address> {
+        const NEARBY: u64 = 4;
+        let known = words(self.version).types;
+        let others = (1..=NEARBY).flat_map(move |by| [known + by, known - by]);
+        let slots = std::iter::once(known)
+            .chain(others)
+            .filter_map(move |index| self.address.checked_add(index * WORD as u64));
+        slots.filter_map(|slot| elf.pointer_at(slot))
     }
 }
