@@ -14,7 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 
 pub use har::HarSink;
-pub use json::{JsonOptions, JsonSink};
+pub use json::{JsonOptions, JsonSink, LostRecords};
 pub use keylog::KeylogSink;
 pub use text::{Payload, TextOptions, TextSink};
 

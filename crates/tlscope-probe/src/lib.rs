@@ -11,6 +11,7 @@ pub mod features;
 mod object;
 pub mod packets;
 mod programs;
+pub mod tcp;
 mod tracer;
 
 pub use attach::Needs;

@@ -118,7 +118,8 @@ pub(crate) struct CaptureArgs {
     #[arg(short, long, value_name = "USER", default_value = "0")]
     pub(crate) uid: User,
 
-    /// Write the text or JSON to a file (mode 0600, overwritten); `-` is stdout
+    /// Write the text or JSON to a file (mode 0600, overwritten); `-` is stdout. tcp://HOST:PORT
+    /// streams JSON Lines to a reader that listens there, and connects again when it went away
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub(crate) output: PathBuf,
 
@@ -140,7 +141,7 @@ pub(crate) struct CaptureArgs {
     pub(crate) json: bool,
 
     /// With --json: write the TLS secrets too
-    #[arg(long, requires = "json")]
+    #[arg(long)]
     pub(crate) secrets: bool,
 
     /// Show at most N bytes of each payload, and say how much was cut; 0 shows all

@@ -10,6 +10,7 @@ mod names;
 mod outputs;
 mod recorder;
 mod records;
+mod remote;
 mod turns;
 mod watch;
 
@@ -37,8 +38,10 @@ use crate::modules;
 use crate::{Exit, Failure};
 use command::Running;
 use images::Image;
+use outputs::Outputs;
 use recorder::Recorder;
 use records::Clock;
+use remote::{Count, Remote};
 use watch::Watch;
 
 /// Longest time until plaintext that came is shown.
@@ -53,7 +56,7 @@ const RSA_LABEL: &[u8] = b"RSA";
 pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     let stop = stop_on_signals()?;
     features::may_load().map_err(|e| load_failure(LoadError::Privilege(e)))?;
-    let sinks = outputs::open(config)?;
+    let Outputs { sinks, remote } = outputs::open(config)?;
     let mut finder = Finder::new(&modules::searches(&config.wanted.modules));
     let images = first_images(config, &mut finder)?;
     let mut tracer = load(config)?;
@@ -84,6 +87,7 @@ pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
         receiver,
         watch,
         command,
+        remote,
     }
     .run(&stop)
 }
@@ -344,6 +348,7 @@ struct Session<'c> {
     receiver: Receiver,
     watch: Option<Watch>,
     command: Option<Running>,
+    remote: Option<Remote>,
 }
 
 impl Session<'_> {
@@ -399,6 +404,7 @@ impl Session<'_> {
             source,
             mut receiver,
             command,
+            remote,
             ..
         } = self;
         let _ = receiver.with_recorder(Recorder::read_last);
@@ -424,12 +430,22 @@ impl Session<'_> {
         if recorded.is_none() && !config.quiet {
             eprint!("{}", finished.as_ref().unwrap_or(&summary));
         }
+        if let Some(remote) = remote {
+            tell_undelivered(remote.close());
+        }
         let recorded = recorded.unwrap_or(Ok(()));
         match failure.or(recorded.err()).or(finished.err()) {
             Some(error) => Err(sink_failure(config, error)),
             None if gone => Err(Exit::Failure.because(anyhow!("the interface has gone"))),
             None => Ok(command.map_or(0, Running::finish)),
         }
+    }
+}
+
+/// A loss is told with `--quiet` too.
+fn tell_undelivered(Count { records, bytes }: Count) {
+    if records > 0 {
+        eprintln!("{records:>16}  records of {bytes} bytes that the reader of -o did not get");
     }
 }
 

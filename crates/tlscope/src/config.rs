@@ -53,7 +53,7 @@ pub(crate) struct Config {
 /// Where and how plaintext is written.
 #[derive(Debug)]
 pub(crate) struct Plaintext {
-    pub(crate) to: Destination,
+    pub(crate) to: PlaintextTo,
     pub(crate) rotation: Rotation,
     pub(crate) form: Form,
     pub(crate) truncate: Option<usize>,
@@ -100,6 +100,31 @@ pub(crate) enum Destination {
     File(PathBuf),
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PlaintextTo {
+    Local(Destination),
+    /// `host:port`.
+    Tcp(String),
+}
+
+impl PlaintextTo {
+    fn new(path: &Path) -> Result<Self> {
+        let Some(address) = path.to_str().and_then(|path| path.strip_prefix("tcp://")) else {
+            return Ok(Self::Local(Destination::new(path)));
+        };
+        let is_sound = |(host, port): (&str, &str)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+        };
+        if !address.rsplit_once(':').is_some_and(is_sound) {
+            return Err(anyhow!(
+                "-o tcp://{address} names no host and port: give tcp://HOST:PORT, an IPv6 \
+                 address in brackets"
+            ));
+        }
+        Ok(Self::Tcp(address.to_owned()))
+    }
+}
+
 impl Destination {
     fn new(path: &Path) -> Self {
         if path == Path::new("-") {
@@ -130,10 +155,10 @@ impl Config {
             (None, Model::Text | Model::Pcap) => None,
         };
         let filter = filter(&args.filter);
-        let shaped = args.json || args.hex || args.raw || args.har.is_some();
+        let shaped = args.json || args.hex || args.raw || args.secrets || args.har.is_some();
         if args.model != Model::Text && (shaped || filter != Filter::default()) {
             return Err(anyhow!(
-                "--json, --hex, --raw, --har and the filters by what is said are for plaintext: \
+                "--json, --secrets, --hex, --raw, --har and the filters by what is said are for plaintext: \
                  they need -m text"
             ));
         }
@@ -233,12 +258,19 @@ fn rotation(args: &CaptureArgs, file: &Path) -> Result<Rotation> {
 }
 
 fn plaintext(args: &CaptureArgs) -> Result<Plaintext> {
-    let to = Destination::new(&args.output);
-    let terminal = match to {
-        Destination::Stdout => terminal(),
-        Destination::File(_) => Terminal::default(),
+    let to = PlaintextTo::new(&args.output)?;
+    let terminal = if to == PlaintextTo::Local(Destination::Stdout) {
+        terminal()
+    } else {
+        Terminal::default()
     };
-    let form = match (args.json, args.hex, args.raw) {
+    let is_remote = matches!(to, PlaintextTo::Tcp(_));
+    if is_remote && (args.hex || args.raw) {
+        return Err(anyhow!(
+            "-o tcp:// streams JSON Lines: it goes with neither --hex nor --raw"
+        ));
+    }
+    let form = match (args.json || is_remote, args.hex, args.raw) {
         (true, ..) => Form::Json {
             secrets: args.secrets,
         },
@@ -246,9 +278,18 @@ fn plaintext(args: &CaptureArgs) -> Result<Plaintext> {
         (.., true) => Form::Text(Payload::Raw, Terminal::default()),
         _ => Form::Text(Payload::Readable, terminal),
     };
+    if args.secrets && !matches!(form, Form::Json { .. }) {
+        return Err(anyhow!(
+            "--secrets writes the secrets into JSON: it needs --json; -k writes a key log"
+        ));
+    }
+    let rotation = rotation(args, &args.output)?;
+    if is_remote && rotation != Rotation::default() {
+        return Err(anyhow!("-C and -G make several files: -o tcp:// is none"));
+    }
     Ok(Plaintext {
         to,
-        rotation: rotation(args, &args.output)?,
+        rotation,
         form,
         truncate: (args.tsize != 0).then_some(args.tsize),
         har: args.har.clone(),

@@ -230,6 +230,28 @@ impl<W: Write> Sink for JsonSink<W> {
     }
 }
 
+/// Records of a stream of JSON Lines that its reader did not get.
+#[derive(Debug, Clone, Copy)]
+pub struct LostRecords {
+    pub time: Timestamp,
+    /// How many records of the capture come before them.
+    pub first: u64,
+    pub records: u64,
+    pub bytes: u64,
+}
+
+impl LostRecords {
+    /// As a line of that stream.
+    pub fn push(&self, out: &mut Vec<u8>) {
+        let mut object = Object::begin(out, "lost");
+        push_time(&mut object, self.time);
+        object.number("first", self.first);
+        object.number("records", self.records);
+        object.number("bytes", self.bytes);
+        object.end();
+    }
+}
+
 fn push_time(object: &mut Object<'_>, time: Timestamp) {
     object.display("time", &time);
 }

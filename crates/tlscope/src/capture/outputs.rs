@@ -11,16 +11,30 @@ use tlscope_core::sink::{
     HarSink, JsonOptions, JsonSink, KeylogSink, Payload, Sink, TextOptions, TextSink,
 };
 
+use super::remote::Remote;
 use super::turns::PlaintextFiles;
-use crate::config::{Config, Destination, Form, Plaintext, Rotation, Terminal};
+use crate::config::{Config, Destination, Form, Plaintext, PlaintextTo, Rotation, Terminal};
 
 /// What holds plaintext or secrets is for its owner alone.
 pub(super) const PRIVATE: u32 = 0o600;
 
-pub(crate) fn open(config: &Config) -> Result<Vec<Box<dyn Sink + Send>>> {
-    let mut sinks = Vec::new();
+/// The sinks of a capture, and what has an end of its own.
+pub(super) struct Outputs {
+    pub(super) sinks: Vec<Box<dyn Sink + Send>>,
+    pub(super) remote: Option<Remote>,
+}
+
+pub(super) fn open(config: &Config) -> Result<Outputs> {
+    let (mut sinks, mut remote) = (Vec::new(), None);
     if let Some(plaintext) = &config.plaintext {
-        sinks.push(plaintext_sink(plaintext)?);
+        let writer: Box<dyn Write + Send> = match &plaintext.to {
+            PlaintextTo::Local(to) => local(to, plaintext.rotation)?,
+            PlaintextTo::Tcp(address) => {
+                let started = Remote::start(address).context("a thread for -o")?;
+                Box::new(remote.insert(started).clone())
+            }
+        };
+        sinks.push(plaintext_sink(plaintext, writer));
         if let Some(path) = &plaintext.har {
             sinks.push(Box::new(HarSink::new(create(path)?)));
         }
@@ -28,17 +42,21 @@ pub(crate) fn open(config: &Config) -> Result<Vec<Box<dyn Sink + Send>>> {
     if let Some(destination) = &config.keylog {
         sinks.push(keylog_sink(destination)?);
     }
-    Ok(sinks)
+    Ok(Outputs { sinks, remote })
 }
 
-fn plaintext_sink(plaintext: &Plaintext) -> Result<Box<dyn Sink + Send>> {
-    let writer: Box<dyn Write + Send> = match &plaintext.to {
+fn local(to: &Destination, rotation: Rotation) -> Result<Box<dyn Write + Send>> {
+    Ok(match to {
         Destination::Stdout => Box::new(stdout()?),
-        Destination::File(path) if plaintext.rotation != Rotation::default() => Box::new(
-            PlaintextFiles::create(path, plaintext.rotation).with_context(|| unwritable(path))?,
-        ),
+        Destination::File(path) if rotation != Rotation::default() => {
+            let files = PlaintextFiles::create(path, rotation);
+            Box::new(files.with_context(|| unwritable(path))?)
+        }
         Destination::File(path) => Box::new(create(path)?),
-    };
+    })
+}
+
+fn plaintext_sink(plaintext: &Plaintext, writer: Box<dyn Write + Send>) -> Box<dyn Sink + Send> {
     let truncate = plaintext.truncate;
     let text = |payload, Terminal { color, width }| TextOptions {
         payload,
@@ -47,7 +65,7 @@ fn plaintext_sink(plaintext: &Plaintext) -> Result<Box<dyn Sink + Send>> {
         color,
         width,
     };
-    Ok(match plaintext.form {
+    match plaintext.form {
         Form::Text(payload, terminal) => Box::new(TextSink::new(writer, text(payload, terminal))),
         Form::Json { secrets } => Box::new(JsonSink::new(
             writer,
@@ -57,7 +75,7 @@ fn plaintext_sink(plaintext: &Plaintext) -> Result<Box<dyn Sink + Send>> {
                 ..JsonOptions::default()
             },
         )),
-    })
+    }
 }
 
 fn keylog_sink(destination: &Destination) -> Result<Box<dyn Sink + Send>> {

@@ -115,7 +115,7 @@ impl Write for PlaintextFiles {
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Clock::now().wall(monotonic_ns())
 }
 
