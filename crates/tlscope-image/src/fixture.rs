@@ -1,5 +1,7 @@
 //! Images made by the tests: a library in miniature, in an ELF file around it.
 
+pub(crate) mod go;
+
 use crate::elf::Address;
 use crate::plan::Arch;
 

@@ -106,7 +106,7 @@ impl<'d> Pclntab<'d> {
     /// The table of an image, if it is a Go program or library.
     pub fn find(elf: &Elf<'d>) -> Option<Self> {
         // A few programs inside of a program are plausible; thousands of headers are hostile.
-        const MOST: usize = 64;
+        const MOST: usize = 16;
         let headers = candidates(elf).filter_map(|address| Header::parse(elf, address));
         headers.take(MOST).find_map(|header| {
             let module = ModuleData::find(elf, &header)?;

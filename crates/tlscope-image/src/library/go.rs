@@ -9,6 +9,8 @@ mod build_info;
 mod functions;
 mod goroutine;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use build_info::BuildInfo;
@@ -40,16 +42,16 @@ impl Library for Go {
         if Functions::of(elf, &table).is_empty() {
             return None;
         }
-        let releases = table.version.releases();
-        Some(match BuildInfo::find(elf) {
-            Some(info) => Recognised {
+        if let Some(info) = BuildInfo::find(elf) {
+            return Some(Recognised {
                 by: format!("Go's build information at {}", info.address),
                 version: Some(info.version),
-            },
-            None => Recognised {
-                by: format!("the function table of {releases} at {}", table.address),
-                version: None,
-            },
+            });
+        }
+        let releases = table.version.releases();
+        Some(Recognised {
+            by: format!("the function table of {releases} at {}", table.address),
+            version: build_info::build_version(elf),
         })
     }
 

@@ -33,6 +33,23 @@ impl BuildInfo {
     }
 }
 
+/// The variable `runtime.buildVersion`, without symbols: a Go string in data that says a release.
+/// For images of before Go 1.13.
+pub(super) fn build_version(elf: &Elf<'_>) -> Option<String> {
+    // Texts of programs speak of releases too, but no string of theirs is only that.
+    const MOST: usize = 16;
+    let texts = elf.find_bytes(b"go1.", MOST).into_iter();
+    let mut strings = texts.flat_map(|text| elf.slots_holding(text, MOST));
+    strings.find_map(|string| {
+        let version = text_at(elf, string).and_then(as_version)?;
+        let is_release = version
+            .chars()
+            .skip(4)
+            .all(|c| c.is_ascii_alphanumeric() || c == '.');
+        is_release.then_some(version)
+    })
+}
+
 fn version_at(elf: &Elf<'_>, address: Address) -> Option<String> {
     const INLINE: u8 = 2;
     const BIG_ENDIAN: u8 = 1;

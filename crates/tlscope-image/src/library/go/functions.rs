@@ -37,6 +37,8 @@ const STANDARD: &str = "crypto/tls";
 
 impl<'d> Functions<'d> {
     pub(super) fn of(elf: &Elf<'_>, table: &Pclntab<'d>) -> Self {
+        // A program may link two or three forks; hundreds are hostile.
+        const MOST: usize = 8;
         let mut packages: BTreeMap<&'d str, Implementation<'d>> = BTreeMap::new();
         for function in table.ending_in(elf, &[KEY_LOG, WRITE, READ]) {
             let ending = [KEY_LOG, WRITE, READ]
@@ -65,6 +67,7 @@ impl<'d> Functions<'d> {
             .collect();
         // crypto/tls first: it is what others are compared with.
         implementations.sort_by_key(|found| found.package != STANDARD);
+        implementations.truncate(MOST);
         Self { implementations }
     }
 

@@ -37,8 +37,8 @@ pub(super) fn connection(elf: &Elf<'_>, table: &Pclntab<'_>, package: &str) -> O
 /// The fields from a TCP connection to its descriptor: embedded structs, and one pointer.
 const WAYS: [&[&str]; 2] = [
     &["conn", "fd", "pfd", "Sysfd"],
-    // Go 1.8, before internal/poll.
-    &["conn", "fd", "sysfd"],
+    // Go 1.8: before internal/poll, and embedded fields had no names.
+    &["", "fd", "sysfd"],
 ];
 
 pub(super) fn tcp(elf: &Elf<'_>, table: &Pclntab<'_>) -> Option<Tcp> {
@@ -48,7 +48,7 @@ pub(super) fn tcp(elf: &Elf<'_>, table: &Pclntab<'_>) -> Option<Tcp> {
         .find_map(|way| Some((way, walk(elf, pointer, way)?)))?;
     Some(Tcp {
         of: pointer.0,
-        fd: value(path, pointer, &way.join(".")),
+        fd: value(path, pointer, way.join(".").trim_start_matches('.')),
     })
 }
 

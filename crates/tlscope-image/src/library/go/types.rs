@@ -43,12 +43,14 @@ pub(super) fn pointer_to(
     package: &str,
     shown: &str,
 ) -> Option<Type> {
-    // Names are in the program's other texts too.
-    const MOST: usize = 64;
-    let texts = elf.find_bytes(shown.as_bytes(), MOST);
+    // Names are in the program's other texts too, but not with their length before them.
+    const TEXTS: usize = 256;
+    const NAMES: usize = 4;
+    let texts = elf.find_bytes(shown.as_bytes(), TEXTS);
     let names: Vec<Address> = texts
         .into_iter()
         .filter_map(|text| name_before(elf, text, shown.len()))
+        .take(NAMES)
         .collect();
     table.types(elf).find_map(|base| {
         names
