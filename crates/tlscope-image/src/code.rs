@@ -12,6 +12,7 @@ mod references;
 mod returns;
 #[cfg(test)]
 mod tests;
+mod transfers;
 mod value;
 mod walk;
 mod x86_64;
@@ -26,6 +27,7 @@ pub(crate) use questions::{
     takes_argument, tests_pointer_behind,
 };
 pub(crate) use returns::returns_of;
+pub(crate) use transfers::{StraightCall, straight_calls, transfers_of};
 pub(crate) use value::{Path, Root, Value};
 
 /// A register: 0 to 31 general, 32 to 63 vector.

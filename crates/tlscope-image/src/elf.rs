@@ -130,7 +130,7 @@ impl<'d> Elf<'d> {
         let segments = load_segments(headers, bytes)?;
         let sections = section_table(header, bytes);
         let symbols = Symbols::read(&sections, bytes, files);
-        let relocations = Relocations::read(&sections, bytes);
+        let relocations = Relocations::read(&sections, &segments, bytes);
         let frames = Frames::read(headers, &segments);
         Ok(Self {
             frames,

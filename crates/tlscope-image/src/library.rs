@@ -4,6 +4,7 @@ mod boringssl;
 mod go;
 mod key_block;
 mod libressl;
+mod nss;
 mod openssl;
 #[cfg(test)]
 mod plan_tests;
@@ -49,6 +50,7 @@ pub const LIBRARIES: &[&dyn Library] = &[
     &libressl::LibreSsl,
     &openssl::OpenSsl,
     &go::Go,
+    &nss::Nss,
 ];
 
 pub(crate) fn of_module(module: Module) -> impl Iterator<Item = &'static dyn Library> {

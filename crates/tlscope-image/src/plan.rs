@@ -34,6 +34,11 @@ impl Plan {
         self.probes.iter().filter(|p| p.role.is_data())
     }
 
+    /// Whether the image is a PKCS #11 token alone, which serves a TLS library in another image.
+    pub fn is_token(&self) -> bool {
+        !self.probes.is_empty() && self.probes.iter().all(|p| p.role.is_token())
+    }
+
     /// The probes that carry TLS secrets.
     pub fn secret_probes(&self) -> impl Iterator<Item = &Probe> {
         self.probes.iter().filter(|p| p.role.is_secret())
@@ -163,6 +168,21 @@ pub enum Role {
     /// is entered once or twice in every handshake, full or resumed, before the first encrypted
     /// record. In libraries without a sink.
     KeyBlock,
+    /// `PRInt32 f(sslSocket *, void *buf, PRInt32 num, PRInt32 flags)`: returns the bytes read,
+    /// which stay unread if the flags hold `PR_MSG_PEEK`.
+    NssRead,
+    /// `f(sslSocket *, const char *label, PK11SymKey *)`: the sink of NSS. The key names an object
+    /// of a token, which has the bytes: the `Token` roles see them.
+    NssSecret,
+    /// `C_DeriveKey`: its sixth argument is where the handle of the new key goes.
+    TokenDerive,
+    /// `C_UnwrapKey`: its eighth argument is where the handle of the new key goes.
+    TokenUnwrap,
+    /// `C_CreateObject`: its fourth argument is where the handle of the new object goes.
+    TokenCreate,
+    /// `f(object, CK_ATTRIBUTE_TYPE, const void *value, length)`: the value of an object that one
+    /// of the calls above is making.
+    TokenValue,
     /// `func (c *Conn) Write(b []byte) (int, error)`, with the arguments where `GoAbi` says.
     GoWrite,
     /// `func (c *Conn) Read(b []byte) (int, error)`.
@@ -180,13 +200,25 @@ impl Role {
                 | Self::WriteEx
                 | Self::ReadEx
                 | Self::WriteEx2
+                | Self::NssRead
                 | Self::GoWrite
                 | Self::GoRead
         )
     }
 
     pub fn is_secret(self) -> bool {
-        matches!(self, Self::SecretSink | Self::KeyBlock | Self::GoKeyLog)
+        matches!(
+            self,
+            Self::SecretSink | Self::KeyBlock | Self::NssSecret | Self::GoKeyLog
+        ) || self.is_token()
+    }
+
+    /// Serves the sink of another image, and nothing by itself.
+    pub fn is_token(self) -> bool {
+        matches!(
+            self,
+            Self::TokenDerive | Self::TokenUnwrap | Self::TokenCreate | Self::TokenValue
+        )
     }
 }
 

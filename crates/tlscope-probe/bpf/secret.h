@@ -69,20 +69,25 @@ static __always_inline bool bytes_read(struct secret_record *record, __u64 from,
 	return !bpf_probe_read_user(record->secret, length, (void *)from);
 }
 
+static __always_inline bool label_read(struct secret_record *record, __u64 from)
+{
+	long length = bpf_probe_read_user_str(record->label, sizeof(record->label), (void *)from);
+
+	if (length <= 1)
+		return false;
+	record->label_length = length - 1;
+	return true;
+}
+
 /* What the sink is handed. */
 static __always_inline bool sink_read(struct secret_record *record, struct pt_regs *ctx,
 				      const struct image *image)
 {
 	/* An int in some libraries: only the low half of the register counts. */
 	__u32 length = argument(ctx, image->length_arg);
-	long label_length;
 
-	label_length = bpf_probe_read_user_str(record->label, sizeof(record->label),
-					       (void *)argument(ctx, image->label_arg));
-	if (label_length <= 1)
-		return false;
-	record->label_length = label_length - 1;
-	return random_read(record, ctx, image) &&
+	return label_read(record, argument(ctx, image->label_arg)) &&
+	       random_read(record, ctx, image) &&
 	       bytes_read(record, argument(ctx, image->secret_arg), length);
 }
 

@@ -21,6 +21,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 enum length_form {
 	LENGTH_RETURNED, /* int, > 0 */
 	LENGTH_STORED,	 /* returns 1 and stores a size_t */
+	LENGTH_UNPEEKED, /* int, > 0; nothing was moved if length_at is not 0 */
 };
 
 static __always_inline void connection_end(void *ctx, __u64 object, bool forget)
@@ -54,7 +55,9 @@ static __always_inline __u64 bytes_moved(struct pt_regs *ctx, const struct frame
 	int returned = (int)RETURNED(ctx);
 	__u64 length = 0;
 
-	if (form == LENGTH_RETURNED)
+	if (form == LENGTH_UNPEEKED && frame->length_at)
+		return 0;
+	if (form != LENGTH_STORED)
 		return returned > 0 ? returned : 0;
 	if (returned == 1)
 		bpf_probe_read_user(&length, sizeof(length), (void *)frame->length_at);
@@ -192,3 +195,5 @@ int free_entry(struct pt_regs *ctx)
 		connection_end(ctx, ARG1(ctx), false);
 	return 0;
 }
+
+#include "nss.h"

@@ -22,7 +22,7 @@ const RECORD_CLOSE: u32 = 3;
 const RECORD_OWNER: u32 = 4;
 
 /// Names of `enum counter`, in its order, and what each counts for the user.
-pub const COUNTERS: [Counter; 8] = [
+pub const COUNTERS: [Counter; 9] = [
     Counter {
         name: "records lost: buffer full",
         unit: Unit::Records,
@@ -53,6 +53,10 @@ pub const COUNTERS: [Counter; 8] = [
     },
     Counter {
         name: "secrets lost: buffer full",
+        unit: Unit::Records,
+    },
+    Counter {
+        name: "secrets not seen: made before the capture, or in a token that is not probed",
         unit: Unit::Records,
     },
 ];

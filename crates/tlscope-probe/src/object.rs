@@ -231,10 +231,12 @@ fn shrink_unused_maps(open: &mut OpenObject, needs: Needs) -> libbpf_rs::Result<
         "hellos",
     ];
     const OF_OWNERS: [&str; 2] = ["owned", "connecting"];
+    const OF_TOKENS: [&str; 3] = ["makings", "keys", "traffic"];
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         let unused = (!needs.data && OF_DATA.contains(&name.as_str()))
-            || (!needs.owners && OF_OWNERS.contains(&name.as_str()));
+            || (!needs.owners && OF_OWNERS.contains(&name.as_str()))
+            || (!needs.secrets && OF_TOKENS.contains(&name.as_str()));
         if unused {
             map.set_max_entries(MINIMUM)?;
         }

@@ -76,6 +76,36 @@ pub(crate) const ROLE_PROGRAMS: &[RoleProgram] = &[
         name: "key_block",
         shape: Shape::Entry,
     },
+    RoleProgram {
+        role: Role::NssRead,
+        name: "nss_read",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::NssSecret,
+        name: "nss_secret",
+        shape: Shape::Entry,
+    },
+    RoleProgram {
+        role: Role::TokenDerive,
+        name: "token_derive",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::TokenUnwrap,
+        name: "token_unwrap",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::TokenCreate,
+        name: "token_create",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::TokenValue,
+        name: "token_value",
+        shape: Shape::Entry,
+    },
 ];
 
 /// Where a socket's user is learnt.

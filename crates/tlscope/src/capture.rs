@@ -192,13 +192,17 @@ fn attach(tracer: &mut Tracer, image: &Image, plan: &Plan, config: &Config) -> b
         config.note(format_args!("tlscope: {shown}: {what}: {why}"));
     }
     if !config.needs().served_by(plan) {
+        // A token has no part in plaintext.
+        if plan.is_token() {
+            return false;
+        }
         eprintln!("tlscope: {shown}: {title}: nothing in it can serve this mode");
         return false;
     }
     match tracer.attach(plan, &image.path()) {
         Ok(probes) => {
             config.note(format_args!("tlscope: {shown}: {title}, {probes} probes"));
-            true
+            !plan.is_token()
         }
         Err(error) => {
             eprintln!("tlscope: {shown}: {error}");

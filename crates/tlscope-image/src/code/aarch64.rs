@@ -61,19 +61,23 @@ pub(super) enum Forms {
     Page(Reg, u64),
     /// `add to, from, #by`
     Add { from: Reg, by: u64 },
+    /// `ldr to, [from, #by]`, 64 bits
+    Load { from: Reg, by: u64 },
 }
 
-/// Decodes nothing but the two instructions that form an address.
+/// Decodes nothing but the instructions that form an address, or load one from a slot.
 pub(super) fn forms(word: u32, address: Address) -> Option<Forms> {
     let word = Word(word);
     if word.is(0x1f00_0000, 0x1000_0000) {
         return Some(Forms::Page(word.zero_or(0)?, pc_relative(word, address)));
     }
-    // 64-bit ADD (immediate), unshifted.
-    word.is(0xffc0_0000, 0x9100_0000).then(|| Forms::Add {
-        from: word.sp_or(5),
-        by: u64::from(word.bits(10, 12)),
-    })
+    let (from, by) = (word.sp_or(5), u64::from(word.bits(10, 12)));
+    // 64-bit ADD (immediate), unshifted; 64-bit LDR (unsigned offset), in units of 8 bytes.
+    if word.is(0xffc0_0000, 0x9100_0000) {
+        return Some(Forms::Add { from, by });
+    }
+    word.is(0xffc0_0000, 0xf940_0000)
+        .then_some(Forms::Load { from, by: by * 8 })
 }
 
 /// The target of a `bl`, or of a `b`, for the sweep over an image.

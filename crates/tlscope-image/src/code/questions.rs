@@ -89,7 +89,7 @@ pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> (Vec<Call>, V
     let mut jumps = Vec::new();
     let references = references(elf, texts);
     for reference in &references {
-        let text = Value::Const(reference.to.0);
+        let text = reference.value();
         let known = reference.given.map_or(Known::Nothing, |(register, page)| {
             Known::Constant(register, page)
         });

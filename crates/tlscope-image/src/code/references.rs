@@ -4,7 +4,7 @@
 //! 100 MB, so the encodings of the few loading forms are matched first.
 
 use super::aarch64::{Forms, forms};
-use super::{Effect, Reg, Source, decode};
+use super::{Effect, Reg, Source, Value, decode};
 use crate::elf::{Address, Elf, Segment};
 use crate::plan::Arch;
 
@@ -15,6 +15,36 @@ pub(crate) struct Reference {
     pub(crate) to: Address,
     /// What must be known ahead of it: the page that an earlier `adrp` put into a register.
     pub(crate) given: Option<(Reg, u64)>,
+    /// The pointer slot that it is loaded from; `None` if the code forms the address itself.
+    pub(crate) slot: Option<Address>,
+}
+
+impl Reference {
+    /// What the register holds from there on.
+    pub(crate) fn value(&self) -> Value {
+        match self.slot {
+            Some(slot) => Value::Const(slot.0).loaded(),
+            None => Value::Const(self.to.0),
+        }
+    }
+}
+
+/// What is looked for: places, and the slots that the loader fills with them.
+struct Wanted<'t> {
+    places: &'t [Address],
+    slots: Vec<(Address, Address)>,
+}
+
+impl Wanted<'_> {
+    fn is_place(&self, address: Address) -> bool {
+        self.places.binary_search(&address).is_ok()
+    }
+
+    /// The place that the slot at an address holds.
+    fn in_slot(&self, slot: Address) -> Option<Address> {
+        let found = self.slots.binary_search_by_key(&slot, |(slot, _)| *slot);
+        Some(self.slots.get(found.ok()?)?.1)
+    }
 }
 
 /// No image loads a label's address from more places than this.
@@ -25,15 +55,18 @@ pub(crate) fn references(elf: &Elf<'_>, targets: &[Address]) -> Vec<Reference> {
     let mut targets = targets.to_vec();
     targets.sort_unstable();
     targets.dedup();
-    let targets = targets.as_slice();
+    let wanted = Wanted {
+        places: &targets,
+        slots: elf.relocations.slots_holding(&targets),
+    };
     let mut found = Vec::new();
     for segment in elf.code_segments() {
         match elf.arch {
             Arch::X86_64 => {
-                relative_loads(segment, targets, &mut found);
-                absolute_loads(elf, segment, targets, &mut found);
+                relative_loads(segment, &wanted, &mut found);
+                absolute_loads(elf, segment, &targets, &mut found);
             }
-            Arch::Aarch64 => paged_loads(elf, segment, targets, &mut found),
+            Arch::Aarch64 => paged_loads(elf, segment, &wanted, &mut found),
         }
     }
     found.sort_unstable();
@@ -42,41 +75,53 @@ pub(crate) fn references(elf: &Elf<'_>, targets: &[Address]) -> Vec<Reference> {
     found
 }
 
-/// `lea disp32(%rip), reg`: `REX.W 8D`, `ModRM` with mod 0 and r/m 5.
-fn relative_loads(segment: &Segment<'_>, targets: &[Address], found: &mut Vec<Reference>) {
+/// `lea disp32(%rip), reg`: `REX.W 8D`, `ModRM` with mod 0 and r/m 5. With `8B` it is a `mov` from
+/// there.
+fn relative_loads(segment: &Segment<'_>, wanted: &Wanted<'_>, found: &mut Vec<Reference>) {
+    const LEA: u8 = 0x8d;
+    const MOV: u8 = 0x8b;
     const REX_W: u8 = 0x48;
     const REX_WR: u8 = 0x4c;
     const LENGTH: usize = 7;
-    for opcode in memchr::memchr_iter(0x8d, segment.bytes) {
-        let Some(start) = opcode.checked_sub(1) else {
-            continue;
-        };
-        let Some(&[rex, _, modrm, d0, d1, d2, d3]) = segment.bytes.get(start..start + LENGTH)
-        else {
-            continue;
+    let mut look = |opcode: usize| {
+        let start = opcode.checked_sub(1)?;
+        let &[rex, kind, modrm, d0, d1, d2, d3] = segment.bytes.get(start..start + LENGTH)? else {
+            return None;
         };
         if !matches!(rex, REX_W | REX_WR) || modrm & 0xc7 != 0x05 {
-            continue;
+            return None;
         }
         let displacement = i64::from(i32::from_le_bytes([d0, d1, d2, d3]));
         let next = segment.address.0.wrapping_add((start + LENGTH) as u64);
-        let to = Address(next.wrapping_add_signed(displacement));
-        if targets.binary_search(&to).is_ok() && found.len() < MOST {
-            found.push(Reference {
-                at: Address(next - LENGTH as u64),
-                to,
-                given: None,
-            });
+        let named = Address(next.wrapping_add_signed(displacement));
+        let (to, slot) = match kind {
+            LEA => (wanted.is_place(named).then_some(named)?, None),
+            _ => (wanted.in_slot(named)?, Some(named)),
+        };
+        let reference = Reference {
+            at: Address(next - LENGTH as u64),
+            to,
+            given: None,
+            slot,
+        };
+        (found.len() < MOST).then(|| found.push(reference))
+    };
+    for opcode in memchr::memchr_iter(LEA, segment.bytes) {
+        look(opcode);
+    }
+    if !wanted.slots.is_empty() {
+        for opcode in memchr::memchr_iter(MOV, segment.bytes) {
+            look(opcode);
         }
     }
 }
 
-/// `adrp page, reg` and, anywhere behind it in the same function, `add reg, reg, #low`: compilers
-/// share one `adrp` between many uses.
+/// `adrp page, reg` and, anywhere behind it in the same function, `add reg, reg, #low` or `ldr
+/// reg, [reg, #low]` from a slot: compilers share one `adrp` between many uses.
 fn paged_loads(
     elf: &Elf<'_>,
     segment: &Segment<'_>,
-    targets: &[Address],
+    wanted: &Wanted<'_>,
     found: &mut Vec<Reference>,
 ) {
     const REGISTERS: usize = 32;
@@ -84,40 +129,39 @@ fn paged_loads(
     for (index, word) in segment.bytes.chunks_exact(4).enumerate() {
         let at = Address(segment.address.0.wrapping_add(index as u64 * 4));
         let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-        let reference = match forms(word, at) {
-            Some(Forms::Page(register, to)) => {
+        let Some(form) = forms(word, at) else {
+            continue;
+        };
+        let (named, base) = match form {
+            Forms::Page(register, to) => {
                 if let Some(page) = pages.get_mut(usize::from(register.0)) {
                     *page = Some((at, to));
                 }
-                Some(Reference {
-                    at,
-                    to: Address(to),
-                    given: None,
-                })
+                (Address(to), None)
             }
-            Some(Forms::Add { from, by }) => {
+            Forms::Add { from, by } | Forms::Load { from, by } => {
                 let page = pages.get(usize::from(from.0)).copied().flatten();
-                page.filter(|(_, page)| {
-                    targets
-                        .binary_search(&Address(page.wrapping_add(by)))
-                        .is_ok()
-                })
-                .filter(|(formed, _)| {
-                    same_function(elf, *formed, at) && keeps(elf, from, *formed, at)
-                })
-                .map(|(_, page)| Reference {
-                    at,
-                    to: Address(page.wrapping_add(by)),
-                    given: Some((from, page)),
-                })
+                let Some((formed, page)) = page else { continue };
+                (Address(page.wrapping_add(by)), Some((from, formed, page)))
             }
-            None => None,
         };
-        if let Some(reference) = reference
-            && targets.binary_search(&reference.to).is_ok()
-            && found.len() < MOST
-        {
-            found.push(reference);
+        let (to, slot) = match form {
+            Forms::Load { .. } => (wanted.in_slot(named), Some(named)),
+            _ => (wanted.is_place(named).then_some(named), None),
+        };
+        let Some(to) = to.filter(|_| found.len() < MOST) else {
+            continue;
+        };
+        let still_there = base.is_none_or(|(register, formed, _)| {
+            same_function(elf, formed, at) && keeps(elf, register, formed, at)
+        });
+        if still_there {
+            found.push(Reference {
+                at,
+                to,
+                given: base.map(|(register, _, page)| (register, page)),
+                slot,
+            });
         }
     }
 }
@@ -186,6 +230,7 @@ fn absolute_loads(
                     at,
                     to: *target,
                     given: None,
+                    slot: None,
                 });
             }
         }

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use object::LittleEndian;
 use object::elf::{
     R_AARCH64_ABS64, R_AARCH64_GLOB_DAT, R_AARCH64_JUMP_SLOT, R_AARCH64_RELATIVE, R_X86_64_64,
-    R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, R_X86_64_RELATIVE, Rela64, SHT_RELA,
+    R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, R_X86_64_RELATIVE, Rela64, SHT_RELA, SHT_RELR,
 };
 use object::read::SymbolIndex;
 use object::read::elf::{Rela, SectionHeader, Sym, SymbolTable};
 
-use super::{Address, Header, Sections};
+use super::{Address, Header, Sections, Segment, bytes_at};
 
 /// What a slot holds once the image is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub struct Relocations<'d> {
 }
 
 impl<'d> Relocations<'d> {
-    pub(super) fn read(sections: &Sections<'d>, bytes: &'d [u8]) -> Self {
-        let mut slots = HashMap::new();
+    pub(super) fn read(sections: &Sections<'d>, segments: &[Segment<'d>], bytes: &'d [u8]) -> Self {
+        let mut slots = packed(sections, segments, bytes);
         // No more entries than the file has room for: tables that share it are hostile.
         let mut room = bytes.len() / size_of::<Rela64<LittleEndian>>();
         for section in sections
@@ -58,6 +58,27 @@ impl<'d> Relocations<'d> {
         Self { slots }
     }
 
+    /// All slots, in the order of their addresses.
+    pub fn sorted(&self) -> Vec<Address> {
+        let mut slots: Vec<Address> = self.slots.keys().copied().collect();
+        slots.sort_unstable();
+        slots
+    }
+
+    /// The slots that will hold one of these sorted places of the image, each with its place, in
+    /// the order of their addresses.
+    pub fn slots_holding(&self, places: &[Address]) -> Vec<(Address, Address)> {
+        let slots = self.slots.iter().filter_map(|(slot, target)| {
+            let (SlotTarget::Local(place) | SlotTarget::Named(_, Some(place))) = target else {
+                return None;
+            };
+            places.binary_search(place).ok().map(|_| (*slot, *place))
+        });
+        let mut slots: Vec<_> = slots.collect();
+        slots.sort_unstable();
+        slots
+    }
+
     /// Nothing is relocated, or nothing tells what: a call through a slot is then a call of the
     /// unknown.
     pub fn is_empty(&self) -> bool {
@@ -78,6 +99,28 @@ impl<'d> Relocations<'d> {
     pub fn at(&self, slot: Address) -> Option<SlotTarget<'d>> {
         self.slots.get(&slot).copied()
     }
+}
+
+/// Relative relocations in the packed form that lld and newer loaders share (`SHT_RELR`): the
+/// place pointed at stands in the slot itself.
+fn packed<'d>(
+    sections: &Sections<'d>,
+    segments: &[Segment<'d>],
+    bytes: &'d [u8],
+) -> HashMap<Address, SlotTarget<'d>> {
+    // Each slot takes 8 bytes of the file.
+    let most = bytes.len() / size_of::<u64>();
+    let tables = sections
+        .iter()
+        .filter(|section| section.sh_type(LittleEndian) == SHT_RELR)
+        .filter_map(|section| section.relr(LittleEndian, bytes).ok()?);
+    let slots = tables.flatten().take(most).filter_map(|slot| {
+        let slot = Address(slot);
+        let held = bytes_at(segments, slot)?.first_chunk::<8>()?;
+        let target = SlotTarget::Local(Address(u64::from_le_bytes(*held)));
+        Some((slot, target))
+    });
+    slots.collect()
 }
 
 fn slot<'d>(

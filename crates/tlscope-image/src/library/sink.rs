@@ -252,7 +252,7 @@ fn evidence(labels: &BTreeMap<Address, &str>, argument: u8, calls: &[&Call]) -> 
     )
 }
 
-fn label_places(elf: &Elf<'_>) -> BTreeMap<Address, &'static str> {
+pub(super) fn label_places(elf: &Elf<'_>) -> BTreeMap<Address, &'static str> {
     // A label stands once per copy of the library; more are other things' texts.
     const COPIES: usize = 16;
     LABELS
