@@ -22,9 +22,9 @@ use crate::plan::Arch;
 
 pub(crate) use functions::callers;
 pub(crate) use questions::{
-    Call, CallSite, Copy, Store, callees, calls_of, calls_with_text, copies_to_argument,
-    functions_with_text, random_in, random_looped_over, random_passed_on, stores_of,
-    takes_argument, tests_pointer_behind,
+    Call, CallSite, Copy, Store, addresses_given, callees, calls_of, calls_with_text,
+    copies_to_argument, fields_read, functions_with_text, random_in, random_looped_over,
+    random_passed_on, stores_of, takes_argument, tests_pointer_behind,
 };
 pub(crate) use returns::returns_of;
 pub(crate) use transfers::{StraightCall, straight_calls, transfers_of};

@@ -1,6 +1,7 @@
 //! The TLS libraries that tlscope knows: one row per family.
 
 mod boringssl;
+mod gnutls;
 mod go;
 mod key_block;
 mod libressl;
@@ -49,6 +50,7 @@ pub const LIBRARIES: &[&dyn Library] = &[
     &boringssl::BoringSsl,
     &libressl::LibreSsl,
     &openssl::OpenSsl,
+    &gnutls::GnuTls,
     &go::Go,
     &nss::Nss,
 ];

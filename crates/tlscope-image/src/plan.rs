@@ -155,18 +155,19 @@ pub enum Role {
     Handshake,
     /// `SSL *f(SSL_CTX *)`: a connection object is born.
     New,
-    /// `int f(SSL *)`: the object is made ready for another connection.
+    /// `int f(SSL *)`: the object is made ready for another connection, or ends for good.
     Clear,
     /// `void f(SSL *)`: the object may end here.
     Free,
     /// `f(conn, const char *label, const void *secret, size_t len)`: the key-log sink, with
     /// its arguments where `Layout::sink` says.
     SecretSink,
-    /// `f(SSL *, ..)`: the key block of a TLS 1.0 to 1.2 connection is about to be derived. On
-    /// entry the client random and the master secret stand where `Layout::client_random` and
-    /// `Layout::master_secret` say, counted from the first argument: a `CLIENT_RANDOM` line. It
-    /// is entered once or twice in every handshake, full or resumed, before the first encrypted
-    /// record. In libraries without a sink.
+    /// `f(SSL *, ..)`: what the master secret of a TLS 1.0 to 1.2 connection is for is about to be
+    /// derived: its key block, or what the Finished messages verify. On entry the client random and
+    /// the master secret stand where `Layout::client_random` and `Layout::master_secret` say,
+    /// counted from the first argument: a `CLIENT_RANDOM` line. It is entered once or twice in
+    /// every handshake, full or resumed, before the first encrypted record. In libraries without
+    /// a sink, or whose sink does not see resumed sessions.
     KeyBlock,
     /// `PRInt32 f(sslSocket *, void *buf, PRInt32 num, PRInt32 flags)`: returns the bytes read,
     /// which stay unread if the flags hold `PR_MSG_PEEK`.
@@ -183,6 +184,17 @@ pub enum Role {
     /// `f(object, CK_ATTRIBUTE_TYPE, const void *value, length)`: the value of an object that one
     /// of the calls above is making.
     TokenValue,
+    /// `ssize_t f(session, int type, int, unsigned, const void *data, size_t size, ..)`: sends one
+    /// record, which is plaintext of the application where the type is 23. Returns the bytes sent.
+    SendRecord,
+    /// The same function where `SealRecord` is probed too: what a call carries is told there.
+    SendSealed,
+    /// `f(session, const void *data, size_t size, ..)`, inside `SendSealed`: encrypts the record. A
+    /// call that only sends on what an earlier one left behind does not come here.
+    SealRecord,
+    /// `ssize_t f(session, packet **)`: hands out a record, whose datum stands where
+    /// `Layout::packet_size` says. Returns its length.
+    ReadPacket,
     /// `func (c *Conn) Write(b []byte) (int, error)`, with the arguments where `GoAbi` says.
     GoWrite,
     /// `func (c *Conn) Read(b []byte) (int, error)`.
@@ -201,6 +213,9 @@ impl Role {
                 | Self::ReadEx
                 | Self::WriteEx2
                 | Self::NssRead
+                | Self::SendRecord
+                | Self::SendSealed
+                | Self::ReadPacket
                 | Self::GoWrite
                 | Self::GoRead
         )
@@ -231,8 +246,13 @@ pub struct Layout {
     /// From the first argument of `KeyBlock` to the bytes of the master secret.
     pub master_secret: Option<LayoutValue>,
     /// From the first argument of `KeyBlock` to the length of the master secret, a little-endian
-    /// integer of 32 bits at least. The value is 48 in every TLS version before 1.3.
+    /// integer of 32 bits at least. The value is 48 in every TLS version before 1.3; where no field
+    /// tells it, there is none.
     pub master_secret_length: Option<LayoutValue>,
+    /// From the packet of `ReadPacket` to the size of its datum, 32 bits; the pointer to the bytes
+    /// is the word before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packet_size: Option<LayoutValue>,
     /// Which argument of the sink is what.
     pub sink: SinkAbi,
     /// In Go images only.

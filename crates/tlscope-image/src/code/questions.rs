@@ -61,6 +61,54 @@ pub(crate) fn copies_to_argument(elf: &Elf<'_>, function: Address, out: u8) -> V
     copies.into_iter().collect()
 }
 
+/// The fields inside its first argument whose addresses a function stores where its argument `out`
+/// points.
+pub(crate) fn addresses_given(elf: &Elf<'_>, function: Address, out: u8) -> Vec<Copy> {
+    let mut given = BTreeSet::new();
+    let target = Value::root(Root::Argument(out));
+    walk(
+        elf,
+        function,
+        Known::Arguments,
+        FUNCTION,
+        &mut |at, event| {
+            if let Event::Store { to, from, .. } = event
+                && to == target
+                && let Some(field) = from.path()
+                && field.root == Root::Argument(0)
+                && field.loads.is_empty()
+            {
+                let field = field.clone();
+                given.insert(Copy { field, at });
+            }
+            GO_ON
+        },
+    );
+    given.into_iter().collect()
+}
+
+/// The fields right behind its first argument that a function reads: offset, width and one place.
+pub(crate) fn fields_read(elf: &Elf<'_>, function: Address) -> BTreeMap<(i64, u32), Address> {
+    let mut fields = BTreeMap::new();
+    walk(
+        elf,
+        function,
+        Known::Arguments,
+        FUNCTION,
+        &mut |at, event| {
+            if let Event::Load { from, width } = event
+                && let Some(path) = from.path()
+                && path.root == Root::Argument(0)
+                && path.loads.is_empty()
+            {
+                fields.entry((path.add, width)).or_insert(at);
+            }
+            GO_ON
+        },
+    );
+    fields
+}
+
 /// A call that passes the address of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
@@ -136,23 +184,24 @@ pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> (Vec<Call>, V
     (calls.into_values().chain(jumps).collect(), references)
 }
 
-/// Where a function, or one that it hands the argument to, looks whether a pointer behind its
-/// argument is null.
+/// Where a function, or one that it hands the argument to, looks whether a pointer at least so many
+/// loads behind its argument is null.
 pub(crate) fn tests_pointer_behind(
     elf: &Elf<'_>,
     function: Address,
     argument: u8,
+    loads: usize,
 ) -> Option<Address> {
-    null_test(elf, function, argument).or_else(|| {
+    null_test(elf, function, argument, loads).or_else(|| {
         let root = Value::root(Root::Argument(argument));
         calls_of(elf, function).into_iter().find_map(|call| {
             let passed = call.arguments.iter().position(|value| *value == root)?;
-            null_test(elf, call.target?, passed as u8)
+            null_test(elf, call.target?, passed as u8, loads)
         })
     })
 }
 
-fn null_test(elf: &Elf<'_>, function: Address, argument: u8) -> Option<Address> {
+fn null_test(elf: &Elf<'_>, function: Address, argument: u8, loads: usize) -> Option<Address> {
     let mut found = None;
     walk(
         elf,
@@ -163,7 +212,9 @@ fn null_test(elf: &Elf<'_>, function: Address, argument: u8) -> Option<Address> 
             if let Event::Compare { left, right } = event
                 && (right == Value::Const(0) || right == left)
                 && left.path().is_some_and(|path| {
-                    path.root == Root::Argument(argument) && path.loads.len() >= 2 && path.add == 0
+                    path.root == Root::Argument(argument)
+                        && path.loads.len() >= loads
+                        && path.add == 0
                 })
             {
                 found.get_or_insert(at);
@@ -295,6 +346,7 @@ pub(crate) fn random_looped_over(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
             }
             Event::Load {
                 from: Value::Path(field),
+                ..
             } if of_connection(&field) => {
                 loaded.push(Copy { field, at });
             }

@@ -61,8 +61,14 @@ fn a_sink_shows_what_it_passes_on_and_what_it_tests() {
             .filter_map(|copy| copy.field.offsets())
             .collect();
         assert_eq!(offsets, [vec![random_offset(arch)]], "{arch}");
-        assert!(tests_pointer_behind(elf, at(SINK.1), 0).is_some(), "{arch}");
-        assert!(tests_pointer_behind(elf, at(SINK.1), 1).is_none(), "{arch}");
+        assert!(
+            tests_pointer_behind(elf, at(SINK.1), 0, 2).is_some(),
+            "{arch}"
+        );
+        assert!(
+            tests_pointer_behind(elf, at(SINK.1), 1, 2).is_none(),
+            "{arch}"
+        );
         assert!(takes_argument(elf, at(SINK.1), 1), "{arch}");
         assert!(!takes_argument(elf, at(SINK.1), 5), "{arch}");
     });

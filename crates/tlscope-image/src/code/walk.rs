@@ -36,6 +36,7 @@ pub(crate) enum Event<'a> {
     },
     Load {
         from: Value,
+        width: u32,
     },
     /// One byte at an index from `base`: a loop over a buffer.
     LoadByte {
@@ -342,7 +343,14 @@ impl Walk<'_, '_> {
                     self.emit(at, Event::LoadByte { base })?;
                 }
                 let from = state.address_of(memory);
-                self.emit(at, Event::Load { from: from.clone() })?;
+                let width = memory.width;
+                self.emit(
+                    at,
+                    Event::Load {
+                        from: from.clone(),
+                        width,
+                    },
+                )?;
                 state.load(&from)
             }
             Source::Unknown => Value::Unknown,

@@ -54,7 +54,7 @@ impl Library for BoringSsl {
             functions = unnamed::functions(elf);
         }
         ssl_api::add(elf, &mut plan, functions);
-        sink::add_secrets(elf, &mut plan);
+        sink::add_secrets(elf, &mut plan, &sink::OF_SSL);
         plan
     }
 }

@@ -58,7 +58,7 @@ impl Library for OpenSsl {
 /// then where keys are derived, which TLS 1.3 does elsewhere.
 fn secrets(elf: &Elf<'_>, plan: &mut Plan) {
     if sink::has_labels(elf) {
-        sink::add_secrets(elf, plan);
+        sink::add_secrets(elf, plan, &sink::OF_SSL);
     }
     if plan.secret_probes().next().is_none() {
         key_block::add_master_secret(elf, plan);

@@ -25,9 +25,30 @@ const LABELS: &[&str] = &[
 /// One label may be called for by chance; two that agree are a sink.
 const AGREEING: usize = 2;
 
+/// What a family's sink is told and completed by.
+#[derive(Debug)]
+pub(super) struct Kind {
+    /// Whether the function at an address makes use of its argument of this index, which the label
+    /// is: one that it does not have may hold a label by chance.
+    pub(super) takes: fn(&Elf<'_>, Address, u8) -> bool,
+    /// Where the function looks itself whether a key log is wanted, if it does: given its address
+    /// and which argument is the connection.
+    pub(super) asks: fn(&Elf<'_>, Address, u8) -> Option<Address>,
+    /// The way from the connection to the client random, and what it is known to lack.
+    pub(super) client_random:
+        fn(&Elf<'_>, Address) -> Result<(LayoutValue, Option<Missing>), String>,
+}
+
+/// `ssl_log_secret`: `ssl->ctx->keylog_callback` stands behind two pointers.
+pub(super) const OF_SSL: Kind = Kind {
+    takes: code::takes_argument,
+    asks: |elf, sink, connection| code::tests_pointer_behind(elf, sink, connection, 2),
+    client_random: client_random::of_sink,
+};
+
 /// Plans the probe on the sink and the way to the client random, or says why not.
-pub(super) fn add_secrets(elf: &Elf<'_>, plan: &mut Plan) {
-    match find(elf) {
+pub(super) fn add_secrets(elf: &Elf<'_>, plan: &mut Plan, kind: &Kind) {
+    match find(elf, kind) {
         Ok(sink) => {
             plan.layout.sink = sink.abi;
             plan.layout.client_random = sink.client_random;
@@ -60,7 +81,7 @@ struct Sink {
 /// A callee and the position at which it takes a label.
 type Candidate = (Address, u8);
 
-fn find(elf: &Elf<'_>) -> Result<Sink, String> {
+fn find(elf: &Elf<'_>, kind: &Kind) -> Result<Sink, String> {
     let labels = label_places(elf);
     if labels.is_empty() {
         return Err("no key-log label stands in the image".into());
@@ -78,7 +99,7 @@ fn find(elf: &Elf<'_>) -> Result<Sink, String> {
     }
     candidates.retain(|(callee, argument), calls| {
         let different: BTreeSet<_> = calls.iter().map(|call| labels.get(&call.text)).collect();
-        different.len() >= AGREEING && code::takes_argument(elf, *callee, *argument)
+        different.len() >= AGREEING && (kind.takes)(elf, *callee, *argument)
     });
     drop_callees(elf, &mut candidates);
     let ((address, argument), calls) = only_sink(candidates)?;
@@ -112,7 +133,7 @@ fn find(elf: &Elf<'_>) -> Result<Sink, String> {
         ),
         None => (address, abi(address, argument)?, evidence),
     };
-    if code::tests_pointer_behind(elf, address, abi.connection).is_none() {
+    if (kind.asks)(elf, address, abi.connection).is_none() {
         return Err(format!(
             "{address} takes the secrets, but does not itself test whether a key log is wanted: if its \
              callers do, it is called only when the application asks for one"
@@ -120,7 +141,7 @@ fn find(elf: &Elf<'_>) -> Result<Sink, String> {
     }
     let mut missing = lost;
     let client_random = if abi.client_random.is_none() {
-        let (value, exception) = client_random::of_sink(elf, address)?;
+        let (value, exception) = (kind.client_random)(elf, address)?;
         missing.extend(exception);
         Some(value)
     } else {

@@ -181,7 +181,8 @@ fn writes(role: Role) -> bool {
     matches!(role, Role::Write | Role::WriteEx | Role::WriteEx2)
 }
 
-fn add_probe(elf: &Elf<'_>, plan: &mut Plan, function: Function) {
+/// Plans the probe on a function, if code stands there.
+pub(super) fn add_probe(elf: &Elf<'_>, plan: &mut Plan, function: Function) {
     let Function {
         name,
         role,
