@@ -9,6 +9,7 @@ pub mod capture;
 pub mod certificates;
 pub mod digest;
 pub mod fixtures;
+pub mod gnutls;
 pub mod keylog;
 pub mod messages;
 pub mod network;

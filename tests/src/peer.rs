@@ -1,4 +1,5 @@
-//! `fixtures/peer.c`: a TLS client and server on any libssl, which log what they did.
+//! `fixtures/peer.c`: a TLS client and server on any libssl, which log what they did; and
+//! `fixtures/gnutls_peer.c`, the same on any libgnutls.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -15,7 +16,7 @@ use crate::keylog::KeyLog;
 use crate::program::{Finished, Program};
 use crate::records::Records;
 use crate::scene::Scene;
-use crate::{SYSTEM_LIBSSL, fixtures, wait};
+use crate::{SYSTEM_LIBSSL, fixtures, gnutls, wait};
 
 /// The command line of a peer.
 #[derive(Debug, Clone)]
@@ -111,6 +112,16 @@ impl Peer {
         self
     }
 
+    /// What drives the library.
+    #[track_caller]
+    pub fn program(&self) -> &'static Path {
+        if gnutls::is_library(&self.library) {
+            gnutls::compiled_peer()
+        } else {
+            compiled()
+        }
+    }
+
     /// On the library of the system.
     pub fn is_system(&self) -> bool {
         self.library == Path::new(SYSTEM_LIBSSL)
@@ -138,7 +149,7 @@ impl Peer {
                 command.args(rest);
                 command
             }
-            None => Command::new(compiled()),
+            None => Command::new(self.program()),
         };
         if let Some(directory) = &self.library_path {
             command.env("LD_LIBRARY_PATH", directory);

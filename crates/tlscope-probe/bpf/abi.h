@@ -61,7 +61,7 @@ struct field_path {
 /*
  * Layout values of one probed image, and in which argument of its key-log
  * sink each value stands, counted from 0. random_arg is where the walk to the
- * client random starts. The master secret is for libraries without a sink.
+ * client random starts. A master secret without a length field is 48 bytes.
  */
 struct image {
 	struct field_path client_random;
@@ -72,7 +72,7 @@ struct image {
 	__u32 label_arg;
 	__u32 secret_arg;
 	__u32 length_arg;
-	__u32 reserved;
+	__u32 packet_size; /* from a GnuTLS packet to the size of its datum; 0: none */
 };
 
 struct record_header {

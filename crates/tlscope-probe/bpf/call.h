@@ -33,7 +33,8 @@ static __always_inline struct frame *frame_current(void)
 	return &thread->frames[(thread->depth - 1) & (FRAMES_MAX - 1)];
 }
 
-static __always_inline void frame_push(struct pt_regs *ctx, __u64 length_at, __u64 length)
+static __always_inline void frame_push_of(struct pt_regs *ctx, __u64 buffer, __u64 length_at,
+					  __u64 length)
 {
 	struct thread *thread = thread_get();
 	__u64 stack = STACK(ctx);
@@ -55,12 +56,18 @@ static __always_inline void frame_push(struct pt_regs *ctx, __u64 length_at, __u
 	}
 	thread->frames[depth].stack = stack;
 	thread->frames[depth].object = ARG1(ctx);
-	thread->frames[depth].buffer = ARG2(ctx);
+	thread->frames[depth].buffer = buffer;
 	thread->frames[depth].length_at = length_at;
 	thread->frames[depth].length = length;
 	thread->frames[depth].sent = 0;
 	thread->frames[depth].settled = false;
 	thread->depth = depth + 1;
+}
+
+/* The usual form: the buffer is the second argument. */
+static __always_inline void frame_push(struct pt_regs *ctx, __u64 length_at, __u64 length)
+{
+	frame_push_of(ctx, ARG2(ctx), length_at, length);
 }
 
 static __always_inline struct frame *frame_pop(struct pt_regs *ctx)

@@ -322,7 +322,7 @@ int nss_secret_entry(struct pt_regs *ctx)
 
 static __always_inline int nss_read_returns(struct pt_regs *ctx)
 {
-	return data_return(ctx, DIRECTION_RECEIVED, LENGTH_UNPEEKED);
+	return data_return(ctx, DIRECTION_RECEIVED, LENGTH_UNLESS);
 }
 
 DEFINE_CALL(nss_read, frame_push(ctx, ARG4(ctx) & PR_MSG_PEEK, 0), nss_read_returns(ctx))

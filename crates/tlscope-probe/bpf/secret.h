@@ -8,6 +8,9 @@
 
 #include "connection.h"
 
+/* RFC 5246, section 8.1. */
+#define MASTER_SECRET_LEN 48
+
 static __always_inline __u64 argument(struct pt_regs *ctx, __u32 number)
 {
 	switch (number) {
@@ -99,10 +102,12 @@ static __always_inline bool master_secret_read(struct secret_record *record, str
 					       const struct image *image)
 {
 	__u64 at = field_address(ARG1(ctx), &image->master_secret_length);
-	__u32 length = 0;
+	__u32 length = MASTER_SECRET_LEN;
 
-	return !bpf_probe_read_user(&length, sizeof(length), (void *)at) &&
-	       random_read(record, ctx, image) &&
+	if (image->master_secret_length.steps &&
+	    bpf_probe_read_user(&length, sizeof(length), (void *)at))
+		return false;
+	return random_read(record, ctx, image) &&
 	       bytes_read(record, field_address(ARG1(ctx), &image->master_secret), length);
 }
 

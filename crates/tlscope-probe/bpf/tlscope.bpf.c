@@ -14,6 +14,7 @@
 #include "syscall.h"
 #include "identity.h"
 #include "owner.h"
+#include "gnutls.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -21,7 +22,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 enum length_form {
 	LENGTH_RETURNED, /* int, > 0 */
 	LENGTH_STORED,	 /* returns 1 and stores a size_t */
-	LENGTH_UNPEEKED, /* int, > 0; nothing was moved if length_at is not 0 */
+	LENGTH_UNLESS,	 /* int, > 0; nothing was moved if length_at is not 0 */
+	LENGTH_SEALED,	 /* what was encrypted during the call */
 };
 
 static __always_inline void connection_end(void *ctx, __u64 object, bool forget)
@@ -55,7 +57,9 @@ static __always_inline __u64 bytes_moved(struct pt_regs *ctx, const struct frame
 	int returned = (int)RETURNED(ctx);
 	__u64 length = 0;
 
-	if (form == LENGTH_UNPEEKED && frame->length_at)
+	if (form == LENGTH_SEALED)
+		return sealed_bytes(returned, frame);
+	if (form == LENGTH_UNLESS && frame->length_at)
 		return 0;
 	if (form != LENGTH_STORED)
 		return returned > 0 ? returned : 0;
@@ -87,18 +91,13 @@ static __always_inline struct connection *connection_of(void *ctx, const struct 
 	return connection;
 }
 
-static __always_inline int data_return(struct pt_regs *ctx, enum direction direction,
-				       enum length_form form)
+static __always_inline int data_emit(struct pt_regs *ctx, const struct frame *frame,
+				     enum direction direction, __u64 length)
 {
-	const struct frame *frame = frame_pop(ctx);
-	struct connection *connection;
+	struct connection *connection = connection_of(ctx, frame);
 	struct emission *e;
-	__u64 length, skip = 0;
+	__u64 skip = 0;
 
-	if (!frame)
-		return 0;
-	connection = connection_of(ctx, frame);
-	length = bytes_moved(ctx, frame, form);
 	if (!length)
 		return 0;
 	e = emission_get();
@@ -113,6 +112,27 @@ static __always_inline int data_return(struct pt_regs *ctx, enum direction direc
 	connection->total[direction] += length;
 	emit(ctx, e);
 	return 0;
+}
+
+static __always_inline int data_return(struct pt_regs *ctx, enum direction direction,
+				       enum length_form form)
+{
+	const struct frame *frame = frame_pop(ctx);
+
+	return frame ? data_emit(ctx, frame, direction, bytes_moved(ctx, frame, form)) : 0;
+}
+
+static __always_inline int packet_return(struct pt_regs *ctx)
+{
+	struct frame *frame = frame_pop(ctx);
+	__u64 length;
+
+	if (!frame)
+		return 0;
+	length = bytes_moved(ctx, frame, LENGTH_RETURNED);
+	if (length)
+		frame->buffer = packet_bytes(image_of(ctx), frame->buffer, length);
+	return data_emit(ctx, frame, DIRECTION_RECEIVED, length);
 }
 
 /* A session program's entry returns 1 to spare the target the return probe. */
@@ -158,6 +178,10 @@ DEFINE_CALL(read_ex, frame_push(ctx, ARG4(ctx), 0),
 	    data_return(ctx, DIRECTION_RECEIVED, LENGTH_STORED))
 DEFINE_CALL(write_ex2, frame_push(ctx, ARG5(ctx), ARG3(ctx)),
 	    data_return(ctx, DIRECTION_SENT, LENGTH_STORED))
+
+DEFINE_CALL(send_record, record_push(ctx), data_return(ctx, DIRECTION_SENT, LENGTH_UNLESS))
+DEFINE_CALL(send_sealed, record_push(ctx), data_return(ctx, DIRECTION_SENT, LENGTH_SEALED))
+DEFINE_CALL(read_packet, frame_push(ctx, 0, 0), packet_return(ctx))
 
 static __always_inline int handshake_returns(struct pt_regs *ctx)
 {

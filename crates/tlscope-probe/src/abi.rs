@@ -117,7 +117,7 @@ abi_struct! {
         label_arg: u32,
         secret_arg: u32,
         length_arg: u32,
-        reserved: u32,
+        packet_size: u32,
     }
 }
 

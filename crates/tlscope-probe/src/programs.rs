@@ -67,6 +67,26 @@ pub(crate) const ROLE_PROGRAMS: &[RoleProgram] = &[
         shape: Shape::Entry,
     },
     RoleProgram {
+        role: Role::SendRecord,
+        name: "send_record",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::SendSealed,
+        name: "send_sealed",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::SealRecord,
+        name: "seal_record",
+        shape: Shape::Entry,
+    },
+    RoleProgram {
+        role: Role::ReadPacket,
+        name: "read_packet",
+        shape: Shape::Call,
+    },
+    RoleProgram {
         role: Role::SecretSink,
         name: "secret_sink",
         shape: Shape::Entry,

@@ -438,8 +438,13 @@ fn image_of(layout: &Layout) -> abi::Image {
         label_arg: sink.label.into(),
         secret_arg: sink.secret.into(),
         length_arg: sink.length.into(),
-        reserved: 0,
+        packet_size: layout.packet_size.as_ref().map_or(0, last_step),
     }
+}
+
+/// The offset of a field right behind its pointer.
+fn last_step(value: &LayoutValue) -> u32 {
+    value.path.0.last().copied().unwrap_or_default()
 }
 
 fn field_path(path: &FieldPath) -> abi::FieldPath {

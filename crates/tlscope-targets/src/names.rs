@@ -24,17 +24,28 @@ pub const OPENSSL: &[NamePattern] = &[
 ];
 
 /// Names for `tlscope gnutls`.
-pub const GNUTLS: &[NamePattern] = &[NamePattern("libgnutls.so*"), NamePattern("libgnutls-*.so*")];
+/// `libgnutls-dane.so` and `libgnutls-openssl.so` hold no TLS of their own: what follows the dash
+/// must be a hash, as Python wheels carry one.
+pub const GNUTLS: &[NamePattern] = &[NamePattern("libgnutls.so*"), NamePattern("libgnutls-#.so*")];
 
 /// Names for `tlscope nss`: the TLS library, and the token that derives its keys.
 pub const NSS: &[NamePattern] = &[NamePattern("libssl3*.so"), NamePattern("libsoftokn3*.so")];
 
-/// A file name in which `*` stands for any run of bytes, also an empty one.
+/// A file name in which `*` stands for any run of bytes, also an empty one, and `#` for a run of
+/// hexadecimal digits, which the rest of the name follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NamePattern(pub &'static str);
 
 impl NamePattern {
     pub fn matches(self, name: &[u8]) -> bool {
+        if let Some((head, rest)) = self.0.split_once('#') {
+            let digits = |after: &&[u8]| after.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+            let after = name.strip_prefix(head.as_bytes());
+            return after.is_some_and(|after| match digits(&after) {
+                0 => false,
+                length => Self(rest).matches(&after[length..]),
+            });
+        }
         let mut parts = self.0.as_bytes().split(|&b| b == b'*');
         let head = parts.next().unwrap_or_default();
         let Some(mut rest) = name.strip_prefix(head) else {
@@ -94,6 +105,21 @@ mod tests {
             "libssl3-x.so",
             "xlibssl.so",
             "",
+        ] {
+            assert!(!candidate(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_hash_is_hexadecimal() {
+        let candidate = |name: &str| GNUTLS.iter().any(|p| p.matches(name.as_bytes()));
+        assert!(candidate("libgnutls.so.30.34.3"));
+        assert!(candidate("libgnutls-6fd3d1d0.so.30.34.3"));
+        for name in [
+            "libgnutls-dane.so.0",
+            "libgnutls-openssl.so.27",
+            "libgnutls-.so",
+            "libgnutlsxx.so.30",
         ] {
             assert!(!candidate(name), "{name}");
         }
