@@ -122,6 +122,7 @@ fn own_name(elf: &Elf<'_>, name: &str) -> Vec<Address> {
 
 /// What `gnutls_check_version` compares with. Without names: the only text that could be it.
 fn version(elf: &Elf<'_>) -> Option<String> {
+    const MOST: usize = 256;
     let release = |address: Address| {
         let text = elf.text_at(address)?;
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
@@ -129,15 +130,12 @@ fn version(elf: &Elf<'_>) -> Option<String> {
     };
     if let Some(check) = elf.symbols.get("gnutls_check_version") {
         let calls = code::calls_of(elf, check.address);
-        let arguments = calls.iter().flat_map(|call| &call.arguments);
-        return arguments
-            .filter_map(|value| match value {
-                Value::Const(address) => release(Address(*address)),
-                _ => None,
-            })
-            .next();
+        let mut arguments = calls.iter().flat_map(|call| &call.arguments);
+        return arguments.find_map(|value| match value {
+            Value::Const(address) => release(Address(*address)),
+            _ => None,
+        });
     }
-    const MOST: usize = 256;
     let places = elf.find_bytes(b"\x003.", MOST);
     let texts: BTreeSet<String> = places
         .into_iter()
@@ -153,15 +151,13 @@ fn add_packet_layout(elf: &Elf<'_>, plan: &mut Plan) {
     if !plan.probes.iter().any(|p| p.role == Role::ReadPacket) {
         return;
     }
-    match packet_size(elf) {
-        Some(value) => plan.layout.packet_size = Some(value),
-        None => {
-            plan.probes.retain(|p| p.role != Role::ReadPacket);
-            plan.missing.push(Missing {
-                what: format!("`{RECV_PACKET}`"),
-                why: "gnutls_packet_get does not show where a packet's bytes are".into(),
-            });
-        }
+    plan.layout.packet_size = packet_size(elf);
+    if plan.layout.packet_size.is_none() {
+        plan.probes.retain(|p| p.role != Role::ReadPacket);
+        plan.missing.push(Missing {
+            what: format!("`{RECV_PACKET}`"),
+            why: "gnutls_packet_get does not show where a packet's bytes are".into(),
+        });
     }
 }
 

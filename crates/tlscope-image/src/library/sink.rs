@@ -25,6 +25,9 @@ const LABELS: &[&str] = &[
 /// One label may be called for by chance; two that agree are a sink.
 const AGREEING: usize = 2;
 
+/// A layout value, and what it is known not to cover.
+type Known = (LayoutValue, Option<Missing>);
+
 /// What a family's sink is told and completed by.
 #[derive(Debug)]
 pub(super) struct Kind {
@@ -35,8 +38,7 @@ pub(super) struct Kind {
     /// and which argument is the connection.
     pub(super) asks: fn(&Elf<'_>, Address, u8) -> Option<Address>,
     /// The way from the connection to the client random, and what it is known to lack.
-    pub(super) client_random:
-        fn(&Elf<'_>, Address) -> Result<(LayoutValue, Option<Missing>), String>,
+    pub(super) client_random: fn(&Elf<'_>, Address) -> Result<Known, String>,
 }
 
 /// `ssl_log_secret`: `ssl->ctx->keylog_callback` stands behind two pointers.

@@ -70,13 +70,12 @@ pub(super) fn add(elf: &Elf<'_>, plan: &mut Plan) {
 type Place = (Address, Address);
 
 fn find(elf: &Elf<'_>) -> Result<(Address, Option<Place>, String), String> {
-    let (worker, by) = match elf.symbols.get(SEND_RANGE) {
-        Some(range) => called_by_range(elf, range.address)?,
-        None => {
-            let worker = only_asserting(elf, WORKER)
-                .ok_or_else(|| format!("no single function says {WORKER} in its assertions"))?;
-            (worker, "its assertions say its name".to_owned())
-        }
+    let (worker, by) = if let Some(range) = elf.symbols.get(SEND_RANGE) {
+        called_by_range(elf, range.address)?
+    } else {
+        let worker = only_asserting(elf, WORKER)
+            .ok_or_else(|| format!("no single function says {WORKER} in its assertions"))?;
+        (worker, "its assertions say its name".to_owned())
     };
     let seal = seal(elf, worker);
     if seal.is_none() && !resumed_by_range(elf, worker) {
