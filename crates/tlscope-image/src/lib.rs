@@ -40,6 +40,11 @@ pub enum ImageError {
     )]
     NothingFound { searched: String },
     #[error(
+        "not a Go program: no function table and no build information of Go in it; `tlscope inspect` \
+         tells what else it holds, and `tlscope tls`, `gnutls` and `nss` capture C libraries"
+    )]
+    NotGo,
+    #[error(
         "a Go program ({0}) without crypto/tls: it speaks no TLS, or its names were obfuscated, or it \
          calls a C library, which the other subcommands capture (`tlscope inspect` shows what an image \
          holds)"
@@ -79,8 +84,11 @@ pub fn analyze_with(
             .map(|library| (library.near_miss(&elf), library.marks()))
             .unzip();
         let near = near.into_iter().flatten().next();
-        return Err(near.unwrap_or_else(|| ImageError::NothingFound {
-            searched: marks.join("; "),
+        return Err(near.unwrap_or_else(|| match modules {
+            [Module::Gotls] => ImageError::NotGo,
+            _ => ImageError::NothingFound {
+                searched: marks.join("; "),
+            },
         }));
     }
     Ok(plans)

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use super::goroutine::goroutine_of;
 use crate::code;
-use crate::elf::{Elf, GoFunction, Pclntab};
-use crate::plan::{GoAbi, GoKeyLogForm, Goroutine, Missing, Probe, Role};
+use crate::elf::{Elf, FileOffset, GoFunction, Pclntab};
+use crate::plan::{Arch, GoAbi, GoKeyLogForm, Goroutine, Missing, Probe, Role};
 
 /// The end of the name of what every secret passes through.
 pub(super) const KEY_LOG: &str = ".(*Config).writeKeyLog";
 const WRITE: &str = ".(*Conn).Write";
 const READ: &str = ".(*Conn).Read";
+/// utls has a second kind of connection, around the first: it reads through that, and writes by
+/// itself.
+const OTHER_WRITE: &str = ".(*UConn).Write";
 
 /// The functions of every package of an image that is made like crypto/tls.
 pub(super) struct Functions<'d> {
@@ -23,6 +26,7 @@ pub(super) struct Implementation<'d> {
     write: Option<GoFunction<'d>>,
     read: Option<GoFunction<'d>>,
     key_log: Option<GoFunction<'d>>,
+    other_write: Option<GoFunction<'d>>,
 }
 
 /// What all functions of an image have in common.
@@ -40,8 +44,9 @@ impl<'d> Functions<'d> {
         // A program may link two or three forks; hundreds are hostile.
         const MOST: usize = 8;
         let mut packages: BTreeMap<&'d str, Implementation<'d>> = BTreeMap::new();
-        for function in table.ending_in(elf, &[KEY_LOG, WRITE, READ]) {
-            let ending = [KEY_LOG, WRITE, READ]
+        let endings = [KEY_LOG, WRITE, READ, OTHER_WRITE];
+        for function in table.ending_in(elf, &endings) {
+            let ending = endings
                 .into_iter()
                 .find_map(|ending| Some((ending, function.name.strip_suffix(ending)?)));
             let Some((ending, package)) = ending else {
@@ -52,11 +57,13 @@ impl<'d> Functions<'d> {
                 write: None,
                 read: None,
                 key_log: None,
+                other_write: None,
             });
             match ending {
                 KEY_LOG => found.key_log = Some(function),
                 WRITE => found.write = Some(function),
-                _ => found.read = Some(function),
+                READ => found.read = Some(function),
+                _ => found.other_write = Some(function),
             }
         }
         // Other packages have a type `Conn` too: a fork is what also has the key log. Of
@@ -101,6 +108,7 @@ impl Implementation<'_> {
                 return (Vec::new(), None, missing);
             }
         };
+        let abi = conventions.abi;
         let mut probes = Vec::new();
         for (role, name, function) in [
             (Role::GoWrite, WRITE, &self.write),
@@ -108,6 +116,7 @@ impl Implementation<'_> {
             (Role::GoKeyLog, KEY_LOG, &self.key_log),
         ] {
             let found = match function {
+                Some(function) if !fits(function, role, abi) => Err(unexpected(function)),
                 Some(function) => probe(elf, table, role, function),
                 None if table.mentions(&format!("{}{name}", self.package)) => {
                     Err("the compiler merged it into its callers".into())
@@ -119,18 +128,22 @@ impl Implementation<'_> {
                 Err(why) => lacks(name, why),
             }
         }
+        if self.other_write.is_some() {
+            let why = "it writes by itself: what is sent through it is not captured";
+            lacks(OTHER_WRITE, why.into());
+        }
         (probes, Some(conventions), missing)
     }
 
     /// The table and the code must agree on the convention.
     fn conventions(&self, elf: &Elf<'_>) -> Result<Conventions, String> {
         let data = self.write.as_ref().or(self.read.as_ref());
-        let any = data.or(self.key_log.as_ref()).ok_or("it has no function")?;
-        let abi = match (data, &self.key_log) {
-            (Some(data), _) => abi_of_data(data)?,
-            (None, Some(key_log)) => abi_of_key_log(key_log)?,
-            (None, None) => return Err("it has no function".into()),
+        let (any, form) = match (data, &self.key_log) {
+            (Some(data), _) => (data, DATA),
+            (None, Some(key_log)) => (key_log, LABELLED),
+            (None, None) => return Err("it has none of the functions to probe".into()),
         };
+        let abi = abi_of(any, form).ok_or_else(|| unexpected(any))?;
         let goroutine = goroutine_of(elf, any.code.start).ok_or_else(|| {
             format!(
                 "how `{}` begins at {} does not tell where its goroutine is",
@@ -138,71 +151,76 @@ impl Implementation<'_> {
             )
         })?;
         let is_register = goroutine == Goroutine::Register;
-        if elf.arch == crate::plan::Arch::X86_64 && is_register != (abi == GoAbi::Register) {
+        if elf.arch == Arch::X86_64 && is_register != (abi == GoAbi::Register) {
             return Err(format!(
                 "its function table tells of arguments in {abi:?} form, and `{}` has {goroutine:?}",
                 any.name
             ));
         }
-        let key_log = match &self.key_log {
-            Some(function) => key_log_form(function, abi)?,
-            None => GoKeyLogForm::Labelled,
-        };
+        let form = self
+            .key_log
+            .as_ref()
+            .and_then(|key_log| form_of(key_log, abi));
         Ok(Conventions {
             abi,
             goroutine,
-            key_log,
+            key_log: form.unwrap_or(GoKeyLogForm::Labelled),
         })
     }
 }
 
-/// What the table counts of a function with `words` of arguments and `results`: in the register
-/// ABI room to spill the arguments to; in the stack ABI both.
-const fn bytes(words: u32, results: u32) -> (u32, u32) {
-    (words * 8, (words + results) * 8)
+/// What the table counts of a function's arguments and results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Form {
+    /// In the register ABI: room to spill the arguments to.
+    register: u32,
+    /// In the stack ABI: all.
+    stack: u32,
+}
+
+const fn form(arguments: u32, results: u32) -> Form {
+    const WORD: u32 = 8;
+    Form {
+        register: arguments * WORD,
+        stack: (arguments + results) * WORD,
+    }
 }
 
 /// A receiver, a slice; an `int` and an `error`.
-const DATA: (u32, u32) = bytes(1 + 3, 1 + 2);
+const DATA: Form = form(1 + 3, 1 + 2);
 /// A receiver, a string, two slices; an `error`.
-const LABELLED: (u32, u32) = bytes(1 + 2 + 3 + 3, 2);
+const LABELLED: Form = form(1 + 2 + 3 + 3, 2);
 /// A receiver, two slices; an `error`.
-const MASTER_SECRET: (u32, u32) = bytes(1 + 3 + 3, 2);
+const MASTER_SECRET: Form = form(1 + 3 + 3, 2);
 
-fn abi_of_data(function: &GoFunction<'_>) -> Result<GoAbi, String> {
-    abi_by(function, &[DATA])
+impl Form {
+    fn bytes(self, abi: GoAbi) -> u32 {
+        match abi {
+            GoAbi::Register => self.register,
+            GoAbi::Stack => self.stack,
+        }
+    }
 }
 
-fn abi_of_key_log(function: &GoFunction<'_>) -> Result<GoAbi, String> {
-    // 72 bytes are both: the older form is older than the register ABI, but this says not which.
-    abi_by(function, &[LABELLED])
+fn abi_of(function: &GoFunction<'_>, form: Form) -> Option<GoAbi> {
+    let mut both = [GoAbi::Register, GoAbi::Stack].into_iter();
+    both.find(|abi| form.bytes(*abi) == function.arguments)
 }
 
-fn abi_by(function: &GoFunction<'_>, forms: &[(u32, u32)]) -> Result<GoAbi, String> {
-    let fits = |abi: GoAbi| {
-        forms.iter().any(|(register, stack)| {
-            function.arguments
-                == match abi {
-                    GoAbi::Register => *register,
-                    GoAbi::Stack => *stack,
-                }
-        })
-    };
-    [GoAbi::Register, GoAbi::Stack]
-        .into_iter()
-        .find(|abi| fits(*abi))
-        .ok_or_else(|| unexpected(function))
+fn form_of(key_log: &GoFunction<'_>, abi: GoAbi) -> Option<GoKeyLogForm> {
+    let forms = [
+        (LABELLED, GoKeyLogForm::Labelled),
+        (MASTER_SECRET, GoKeyLogForm::MasterSecret),
+    ];
+    let mut forms = forms.into_iter();
+    let fitting = forms.find(|(form, _)| form.bytes(abi) == key_log.arguments);
+    fitting.map(|(_, form)| form)
 }
 
-fn key_log_form(function: &GoFunction<'_>, abi: GoAbi) -> Result<GoKeyLogForm, String> {
-    let of = |(register, stack): (u32, u32)| match abi {
-        GoAbi::Register => register,
-        GoAbi::Stack => stack,
-    };
-    match function.arguments {
-        bytes if bytes == of(LABELLED) => Ok(GoKeyLogForm::Labelled),
-        bytes if bytes == of(MASTER_SECRET) => Ok(GoKeyLogForm::MasterSecret),
-        _ => Err(unexpected(function)),
+fn fits(function: &GoFunction<'_>, role: Role, abi: GoAbi) -> bool {
+    match role {
+        Role::GoKeyLog => form_of(function, abi).is_some(),
+        _ => DATA.bytes(abi) == function.arguments,
     }
 }
 
@@ -241,10 +259,7 @@ fn probe(
     })
 }
 
-fn returns(
-    elf: &Elf<'_>,
-    function: &GoFunction<'_>,
-) -> Result<Vec<crate::elf::FileOffset>, String> {
+fn returns(elf: &Elf<'_>, function: &GoFunction<'_>) -> Result<Vec<FileOffset>, String> {
     let places = code::returns_of(elf, &function.code)
         .ok_or("its code is not understood to its end, so where it returns is not known")?;
     let offsets: Option<Vec<_>> = places.iter().map(|at| elf.file_offset(*at)).collect();
