@@ -14,9 +14,9 @@ use std::time::Duration;
 use crate::bounded::Bounded;
 use crate::event::Timestamp;
 use crate::packet::{Endpoints, Segment};
-use crate::tls::{ClientHello, ClientRandom, begins_client_hello};
-use handshake::Handshake;
+use crate::tls::{ClientHello, ClientRandom};
 pub(crate) use handshake::Labels;
+use handshake::{Handshake, may_begin};
 
 /// Time since the capture began: the wall clock may be set while packets wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -124,6 +124,9 @@ pub(crate) struct Hold {
     /// When each began to wait; entries of flows released since are stale.
     order: VecDeque<(Moment, FlowKey)>,
     bytes: usize,
+    /// Waiting flows of which it became known whose they are: their secrets may
+    /// be there already.
+    ready: Vec<FlowKey>,
     known: Bounded<ClientRandom, Labels>,
     by_random: Bounded<ClientRandom, Vec<FlowKey>>,
     counts: HoldCounts,
@@ -136,6 +139,7 @@ impl Hold {
             waiting: HashMap::new(),
             order: VecDeque::new(),
             bytes: 0,
+            ready: Vec::new(),
             known: Bounded::new(options.flows),
             by_random: Bounded::new(options.flows),
             counts: HoldCounts::default(),
@@ -161,12 +165,15 @@ impl Hold {
             return self.without_flow();
         };
         let key = FlowKey::of(segment.endpoints);
-        let begins = segment.tcp.is_some() && begins_client_hello(segment.payload);
+        let begins = may_begin(segment);
         if let Some(flow) = self.waiting.get_mut(&key) {
             flow.begin_handshake(segment, begins);
             let learned = flow.observe(segment);
             flow.keep(frame, segment.endpoints, &mut self.bytes);
-            self.learn(key, learned, hello);
+            if learned.is_some() {
+                self.learn(key, learned, hello);
+                self.ready.push(key);
+            }
             return Verdict::Held;
         }
         match self.flows.get(&key) {
@@ -295,9 +302,9 @@ impl Hold {
         released
     }
 
-    /// What has waited for the cap, in the order of time.
+    /// What need not wait any longer, or has waited for the cap, in the order of time.
     pub(crate) fn expire(&mut self, now: Moment) -> Vec<HeldFrame> {
-        let mut released = Vec::new();
+        let mut released = self.release_ready();
         while let Some((since, key)) = self.order.front().copied() {
             let due = since.0 + self.options.cap <= now.0;
             let crowded = self.bytes > self.options.memory;
@@ -311,6 +318,16 @@ impl Hold {
             released.extend(self.give_up(key, due));
         }
         released.sort_by_key(|frame| frame.time);
+        released
+    }
+
+    fn release_ready(&mut self) -> Vec<HeldFrame> {
+        let mut released = Vec::new();
+        for key in std::mem::take(&mut self.ready) {
+            let random = self.waiting.get(&key).and_then(|flow| flow.random);
+            let labels = self.labels(random);
+            released.extend(self.release_open(&[key], labels));
+        }
         released
     }
 
@@ -379,17 +396,18 @@ impl Flow {
 
     fn begin_handshake(&mut self, segment: &Segment<'_>, begins: bool) {
         let over = |h: &Handshake| h.is_over() && self.ended != [false; 2];
-        if let Some(tcp) = segment.tcp.filter(|_| begins)
+        if begins
             && self.handshake.as_deref().is_none_or(over)
+            && let Some(handshake) = Handshake::begin(segment)
         {
             self.random = None;
-            self.handshake = Some(Box::new(Handshake::new(segment.endpoints.source, tcp)));
+            self.handshake = Some(Box::new(handshake));
         }
     }
 
     fn observe(&mut self, segment: &Segment<'_>) -> Option<ClientHello> {
         self.note_end(segment);
-        let learned = self.handshake.as_mut()?.segment(segment, segment.tcp?);
+        let learned = self.handshake.as_mut()?.segment(segment);
         if let Some(hello) = &learned {
             self.random = Some(hello.random);
         }
@@ -424,7 +442,8 @@ impl Flow {
 
     /// After a release: a handshake that has been decided needs no more watching.
     fn settle(&mut self) {
-        if self.handshake.as_ref().is_some_and(|h| h.is_over()) {
+        let done = |h: &Handshake| h.is_over() || h.is_decided();
+        if self.handshake.as_deref().is_some_and(done) {
             self.handshake = None;
         } else if let Some(handshake) = &mut self.handshake {
             handshake.stop_waiting_for_early();
@@ -443,5 +462,7 @@ impl Flow {
     }
 }
 
+#[cfg(test)]
+mod datagram_tests;
 #[cfg(test)]
 mod tests;

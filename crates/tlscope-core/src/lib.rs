@@ -7,6 +7,7 @@
 
 mod bounded;
 pub mod decode;
+pub mod dtls;
 pub mod event;
 pub mod filter;
 mod flow;
@@ -15,6 +16,8 @@ pub mod item;
 pub mod owners;
 pub mod packet;
 pub mod pipeline;
+pub mod quic;
+mod reader;
 pub mod recording;
 mod scan;
 pub mod secret;

@@ -1,15 +1,24 @@
-//! A TLS handshake over TCP, watched from beside: both directions put in order
-//! as far as needed, and which secrets a reader needs from here on.
+//! A handshake of TLS, watched from beside: whose it is, and which secrets a
+//! reader needs from here on. What it looks like on the wire is told by the
+//! transports: records over TCP, DTLS, QUIC.
 //!
 //! Measured with tshark 4.0, single pass: it looks the early secret up at the
 //! `ClientHello`, the handshake secrets at the `ServerHello`, the application
 //! secrets at the (encrypted) Finished messages, the master secret of TLS 1.2
-//! at `ChangeCipherSpec`. What is missing then is never looked up again.
+//! at `ChangeCipherSpec`; those of QUIC at the first packet that needs each.
+//! What is missing then is never looked up again.
+
+mod datagrams;
+mod pieces;
+mod records;
 
 use std::net::SocketAddr;
 
-use crate::packet::{Segment, TcpHeader};
-use crate::tls::{ClientHello, Notice, RecordStream, Version};
+use crate::packet::Segment;
+use crate::tls::{ClientHello, ClientRandom, begins_client_hello};
+use crate::{dtls, quic};
+use datagrams::{Dtls, Quic};
+use records::Records;
 
 /// Which secrets of one client random are known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,8 +55,9 @@ impl Labels {
 }
 
 /// What packets from here on need ahead of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Need {
+    #[default]
     Nothing,
     /// The client offers early data: its secret, or word that the server
     /// declined, which is that the handshake went on without.
@@ -56,63 +66,97 @@ enum Need {
     Tls13,
 }
 
+/// What a transport reads out of a segment.
+#[derive(Debug)]
+enum Sign {
+    Client(ClientHello),
+    Need(Need),
+    /// It cannot be followed any longer.
+    Broken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Records(Records),
+    Dtls(Dtls),
+    Quic(Quic),
+}
+
 #[derive(Debug)]
 pub(super) struct Handshake {
     client: SocketAddr,
-    /// From the client, from the server.
-    streams: [Stream; 2],
+    transport: Transport,
     need: Need,
-    version: Option<Version>,
+    /// Once the client has said it.
+    random: Option<ClientRandom>,
     broken: bool,
 }
 
+/// Whether a handshake may begin with this segment: a look at a few bytes.
+pub(super) fn may_begin(segment: &Segment<'_>) -> bool {
+    let payload = segment.payload;
+    match segment.tcp {
+        Some(_) => begins_client_hello(payload),
+        None => dtls::begins_client_hello(payload) || quic::begins_initial(payload),
+    }
+}
+
 impl Handshake {
-    /// `header`: of the segment that begins with the `ClientHello`.
-    pub(super) fn new(client: SocketAddr, header: TcpHeader) -> Self {
-        Self {
-            client,
-            streams: [header.sequence, header.acknowledged].map(Stream::from),
+    /// With the segment that begins it, which is still to be given to `segment`.
+    pub(super) fn begin(segment: &Segment<'_>) -> Option<Self> {
+        let transport = match segment.tcp {
+            Some(header) => Transport::Records(Records::new(header)),
+            None if dtls::begins_client_hello(segment.payload) => Transport::Dtls(Dtls::default()),
+            None => Transport::Quic(Quic::begin(segment.payload)?),
+        };
+        Some(Self {
+            client: segment.endpoints.source,
+            transport,
             need: Need::Nothing,
-            version: None,
+            random: None,
             broken: false,
-        }
+        })
     }
 
     /// Gives the `ClientHello` when the segment completes one.
-    pub(super) fn segment(
-        &mut self,
-        segment: &Segment<'_>,
-        header: TcpHeader,
-    ) -> Option<ClientHello> {
+    pub(super) fn segment(&mut self, segment: &Segment<'_>) -> Option<ClientHello> {
         if self.is_over() || segment.payload.is_empty() {
             return None;
         }
-        let from_server = usize::from(segment.endpoints.source != self.client);
-        let mut notices = Vec::new();
-        let syn = u32::from(header.flags.syn());
-        let sequence = header.sequence.wrapping_add(syn);
-        let stream = &mut self.streams[from_server];
-        self.broken |= !stream.segment(sequence, segment.payload, &mut notices);
+        let side = if segment.endpoints.source == self.client {
+            Side::Client
+        } else {
+            Side::Server
+        };
+        let mut signs = Vec::new();
+        match (&mut self.transport, segment.tcp) {
+            (Transport::Records(records), Some(header)) => {
+                records.segment(side, header, segment.payload, &mut signs);
+            }
+            (Transport::Dtls(dtls), None) => dtls.datagram(side, segment.payload, &mut signs),
+            (Transport::Quic(quic), None) => quic.datagram(side, segment.payload, &mut signs),
+            _ => {}
+        }
         let mut learned = None;
-        for notice in notices {
-            match notice {
-                Notice::ClientHello(hello) if from_server == 0 => {
+        for sign in signs {
+            match sign {
+                // Sent again: lost, or asked for by the server, and then without early data.
+                Sign::Client(hello) if self.random == Some(hello.random) => {}
+                Sign::Client(hello) => {
                     if hello.early_data {
-                        self.need = Need::Early;
+                        self.need = self.need.max(Need::Early);
                     }
+                    self.random = Some(hello.random);
                     learned = Some(hello);
                 }
-                Notice::ServerHello(hello) if from_server == 1 && !hello.retry => {
-                    self.version = Some(hello.version);
-                    if hello.version == Version::Tls13 {
-                        self.need = Need::Tls13;
-                    }
-                }
-                Notice::ChangeCipherSpec if self.version == Some(Version::Tls12) => {
-                    self.need = Need::Master;
-                }
-                Notice::Broken => self.broken = true,
-                _ => {}
+                Sign::Need(need) => self.need = self.need.max(need),
+                Sign::Broken => self.broken = true,
             }
         }
         learned
@@ -129,68 +173,17 @@ impl Handshake {
 
     /// All is known that decides what the rest of the connection needs.
     pub(super) fn is_over(&self) -> bool {
-        self.broken || matches!(self.need, Need::Master | Need::Tls13)
+        self.broken || (self.is_decided() && self.random.is_some())
+    }
+
+    /// The need is the last one, whether or not it is known whose it is.
+    pub(super) fn is_decided(&self) -> bool {
+        matches!(self.need, Need::Master | Need::Tls13)
     }
 
     pub(super) fn stop_waiting_for_early(&mut self) {
         if self.need == Need::Early {
             self.need = Need::Nothing;
         }
-    }
-}
-
-/// One direction, with what came too early.
-#[derive(Debug)]
-struct Stream {
-    next: u32,
-    records: RecordStream,
-    early: Vec<(u32, Box<[u8]>)>,
-    early_bytes: usize,
-}
-
-impl From<u32> for Stream {
-    fn from(next: u32) -> Self {
-        Self {
-            next,
-            records: RecordStream::default(),
-            early: Vec::new(),
-            early_bytes: 0,
-        }
-    }
-}
-
-impl Stream {
-    /// A hole of so many bytes is not waited out: the capture lost a packet.
-    const EARLY_MAX: usize = 64 * 1024;
-
-    /// False when the stream cannot be followed any longer.
-    fn segment(&mut self, sequence: u32, payload: &[u8], notices: &mut Vec<Notice>) -> bool {
-        if self.ahead(sequence) > 0 {
-            self.early_bytes += payload.len();
-            self.early.push((sequence, payload.into()));
-            return self.early_bytes <= Self::EARLY_MAX;
-        }
-        self.push(sequence, payload, notices);
-        while let Some(at) = self.early.iter().position(|e| self.ahead(e.0) <= 0) {
-            let (sequence, payload) = self.early.swap_remove(at);
-            self.early_bytes -= payload.len();
-            self.push(sequence, &payload, notices);
-        }
-        true
-    }
-
-    /// How far past the expected byte; sequence numbers wrap.
-    fn ahead(&self, sequence: u32) -> i32 {
-        sequence.wrapping_sub(self.next).cast_signed()
-    }
-
-    /// Takes what was not seen before: a retransmission may reach further.
-    fn push(&mut self, sequence: u32, payload: &[u8], notices: &mut Vec<Notice>) {
-        let seen = self.next.wrapping_sub(sequence) as usize;
-        let Some(fresh) = payload.get(seen..) else {
-            return;
-        };
-        self.next = self.next.wrapping_add(fresh.len() as u32);
-        self.records.push(fresh, |notice| notices.push(notice));
     }
 }

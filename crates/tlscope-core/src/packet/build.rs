@@ -38,6 +38,15 @@ impl Tcp<'_> {
     }
 }
 
+/// A datagram in IP on Ethernet.
+pub(crate) fn udp(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u16 + 8).to_be_bytes();
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    let datagram = [&ports[..], &length, &[0, 0], payload].concat();
+    let ip = ip(from, to, 17, &datagram);
+    [&[2; 12][..], &[8, 0], &ip].concat()
+}
+
 pub(crate) fn ip(from: SocketAddr, to: SocketAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let length = payload.len() as u16;
     match (from, to) {

@@ -1,11 +1,13 @@
 //! `ClientHello` and `ServerHello` (RFC 8446, section 4.1): total parsers.
 
 use super::{ClientRandom, Version};
+use crate::reader::Reader;
 
 const SERVER_NAME: u16 = 0;
 const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
 const TLS13: u16 = 0x0304;
+const DTLS_MAJOR: u16 = 0xfe;
 
 /// SHA-256 of "HelloRetryRequest": a `ServerHello` with this random is one.
 const RETRY: [u8; 32] = [
@@ -29,17 +31,20 @@ pub struct ServerHello {
     pub retry: bool,
 }
 
-/// The body of a handshake message of type 1. A body cut in its extensions
-/// still gives the random.
+/// The body of a handshake message of type 1, of TLS or DTLS. A body cut in its
+/// extensions still gives the random.
 pub fn client_hello(body: &[u8]) -> Option<ClientHello> {
     let mut rest = Reader(body);
-    let _legacy_version = rest.u16()?;
+    let legacy_version = rest.u16()?;
     let mut hello = ClientHello {
         random: *rest.take(32)?.first_chunk()?,
         server_name: None,
         early_data: false,
     };
     let _session_id = rest.vector8()?;
+    if legacy_version >> 8 == DTLS_MAJOR {
+        let _cookie = rest.vector8()?;
+    }
     let _cipher_suites = rest.vector16()?;
     let _compression = rest.vector8()?;
     for (kind, content) in extensions(&mut rest) {
@@ -95,35 +100,6 @@ fn server_name(extension: &[u8]) -> Option<String> {
         }
     }
     None
-}
-
-/// Reads from the front; `None` when there is not enough.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.take(1).map(|b| b[0])
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take(2).map(|b| u16::from_be_bytes([b[0], b[1]]))
-    }
-
-    fn vector8(&mut self) -> Option<&'a [u8]> {
-        let length = self.u8()?;
-        self.take(length.into())
-    }
-
-    fn vector16(&mut self) -> Option<&'a [u8]> {
-        let length = self.u16()?;
-        self.take(length.into())
-    }
 }
 
 #[cfg(test)]
