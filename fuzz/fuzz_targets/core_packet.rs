@@ -40,7 +40,7 @@ impl BlockOutput for Packets {
 }
 
 // The input: a byte that chooses link type and filter, then frames, each
-// behind its length.
+// behind its length in two bytes.
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let Some((&choice, mut rest)) = input.split_first() else {
         return;
@@ -64,8 +64,9 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     };
     recording.add_interface(interface, now).unwrap();
     let mut given = 0;
-    while let Some((&length, after)) = rest.split_first() {
-        let (bytes, after) = after.split_at(usize::from(length).min(after.len()));
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes(*length));
+        let (bytes, after) = after.split_at(length.min(after.len()));
         given += 1;
         let frame = Frame {
             interface: 0,

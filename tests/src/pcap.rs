@@ -83,6 +83,8 @@ pub fn counted(captured: &Captured, name: &str) -> u64 {
 #[derive(Debug, Clone)]
 pub struct PcapFile {
     path: PathBuf,
+    /// What tshark is told of ports besides, as its `-d` has it.
+    rules: Vec<String>,
 }
 
 impl PcapFile {
@@ -91,7 +93,24 @@ impl PcapFile {
         assert!(path.is_file(), "{} is not there", path.display());
         Self {
             path: path.to_path_buf(),
+            rules: Vec::new(),
         }
+    }
+
+    /// With what runs on a port: `udp.port==4433,quic`.
+    #[must_use]
+    pub fn read_as(mut self, rule: &str) -> Self {
+        self.rules.push(rule.to_owned());
+        self
+    }
+
+    fn tshark(&self) -> Command {
+        let mut command = tshark();
+        for rule in &self.rules {
+            command.args(["-d", rule]);
+        }
+        command.arg("-r").arg(&self.path);
+        command
     }
 
     pub fn path(&self) -> &Path {
@@ -102,8 +121,8 @@ impl PcapFile {
     /// a field that a packet has several times stand together, with commas.
     #[track_caller]
     pub fn rows(&self, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
-        let mut command = tshark();
-        command.arg("-r").arg(&self.path).args(["-T", "fields"]);
+        let mut command = self.tshark();
+        command.args(["-T", "fields"]);
         if !filter.is_empty() {
             command.args(["-Y", filter]);
         }
@@ -148,8 +167,8 @@ impl PcapFile {
     #[track_caller]
     pub fn bodies(&self, scene: &Scene) -> BTreeMap<String, usize> {
         let directory = scene.fresh("objects");
-        let mut command = tshark();
-        command.arg("-r").arg(&self.path).arg("-q");
+        let mut command = self.tshark();
+        command.arg("-q");
         command
             .arg("--export-objects")
             .arg(format!("http,{}", directory.display()));
@@ -180,8 +199,8 @@ impl PcapFile {
     /// The plaintext of one connection: what the client sent, what the server did.
     #[track_caller]
     pub fn plaintext(&self, stream: usize, client: &str) -> [Vec<u8>; 2] {
-        let mut command = tshark();
-        command.arg("-r").arg(&self.path).arg("-q");
+        let mut command = self.tshark();
+        command.arg("-q");
         command.args(["-z", &format!("follow,tls,raw,{stream}")]);
         let text = String::from_utf8_lossy(&must(&mut command)).into_owned();
         // Node 0 is who sent data first; the lines of the other are indented.
@@ -296,7 +315,7 @@ impl Blocks {
     }
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub fn unhex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes().chunks_exact(2);
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     digits.map_while(byte).collect()
