@@ -130,7 +130,11 @@ impl<'d> Elf<'d> {
         let segments = load_segments(headers, bytes)?;
         let sections = section_table(header, bytes);
         let symbols = Symbols::read(&sections, bytes, files);
-        let relocations = Relocations::read(&sections, &segments, bytes);
+        let relocations = if sections.is_empty() {
+            Relocations::of_loader(headers, &segments)
+        } else {
+            Relocations::read(&sections, &segments, bytes)
+        };
         let frames = Frames::read(headers, &segments);
         Ok(Self {
             frames,
@@ -184,8 +188,9 @@ impl<'d> Elf<'d> {
                 .filter_map(|at| segment.address.checked_add(at as u64))
         });
         let aligned = written.filter(|slot| slot.0.is_multiple_of(ALIGNMENT));
-        self.relocations
-            .slots_of(target)
+        let filled = self.relocations.slots_holding(&[target]).into_iter();
+        filled
+            .map(|(slot, _)| slot)
             .chain(aligned)
             .take(limit)
             .collect()

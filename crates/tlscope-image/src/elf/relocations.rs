@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use object::LittleEndian;
 use object::elf::{
-    R_AARCH64_ABS64, R_AARCH64_GLOB_DAT, R_AARCH64_JUMP_SLOT, R_AARCH64_RELATIVE, R_X86_64_64,
-    R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, R_X86_64_RELATIVE, Rela64, SHT_RELA, SHT_RELR,
+    DT_RELA, DT_RELASZ, PT_DYNAMIC, R_AARCH64_ABS64, R_AARCH64_GLOB_DAT, R_AARCH64_JUMP_SLOT,
+    R_AARCH64_RELATIVE, R_X86_64_64, R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, R_X86_64_RELATIVE,
+    Rela64, SHT_RELA, SHT_RELR,
 };
 use object::read::SymbolIndex;
-use object::read::elf::{Rela, SectionHeader, Sym, SymbolTable};
+use object::read::elf::{ProgramHeader, Rela, SectionHeader, Sym, SymbolTable};
 
-use super::{Address, Header, Sections, Segment, bytes_at};
+use super::{Address, Header, ProgramHeaders, Sections, Segment, bytes_at};
 
 /// What a slot holds once the image is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,15 @@ impl<'d> Relocations<'d> {
         Self { slots }
     }
 
+    /// As the loader finds them, for an image without sections: those that need no symbol.
+    pub(super) fn of_loader(headers: ProgramHeaders<'_>, segments: &[Segment<'d>]) -> Self {
+        let entries = table_of_loader(headers, segments).unwrap_or_default();
+        let slots = entries.iter().filter_map(|entry| slot(entry, None));
+        Self {
+            slots: slots.collect(),
+        }
+    }
+
     /// All slots, in the order of their addresses.
     pub fn sorted(&self) -> Vec<Address> {
         let mut slots: Vec<Address> = self.slots.keys().copied().collect();
@@ -83,16 +93,6 @@ impl<'d> Relocations<'d> {
     /// unknown.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
-    }
-
-    /// The slots that will hold an address of this image.
-    pub fn slots_of(&self, target: Address) -> impl Iterator<Item = Address> {
-        let holding = move |held: &SlotTarget<'_>| {
-            matches!(held, SlotTarget::Local(place) | SlotTarget::Named(_, Some(place))
-                if *place == target)
-        };
-        let slots = self.slots.iter().filter(move |(_, held)| holding(held));
-        slots.map(|(slot, _)| *slot)
     }
 
     /// What the slot at an address will hold.
@@ -121,6 +121,29 @@ fn packed<'d>(
         Some((slot, target))
     });
     slots.collect()
+}
+
+/// `DT_RELA` and `DT_RELASZ` of the dynamic segment (System V ABI, "Dynamic Section").
+fn table_of_loader<'d>(
+    headers: ProgramHeaders<'_>,
+    segments: &[Segment<'d>],
+) -> Option<&'d [Rela64<LittleEndian>]> {
+    const MOST: usize = 256;
+    let mut headers = headers.iter();
+    let dynamic = headers.find(|header| header.p_type(LittleEndian) == PT_DYNAMIC)?;
+    let bytes = bytes_at(segments, Address(dynamic.p_vaddr(LittleEndian)))?;
+    let word = |bytes: &[u8], at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+    let value = |tag: u64| {
+        let mut entries = bytes.chunks_exact(16).take(MOST);
+        entries
+            .find(|entry| word(entry, 0) == Some(tag))
+            .and_then(|entry| word(entry, 8))
+    };
+    let table = bytes_at(segments, Address(value(DT_RELA.0.cast_unsigned())?))?;
+    let size = usize::try_from(value(DT_RELASZ.0.cast_unsigned())?).ok()?;
+    let count = size.min(table.len()) / size_of::<Rela64<LittleEndian>>();
+    let (entries, _) = object::pod::slice_from_bytes(table, count).ok()?;
+    Some(entries)
 }
 
 fn slot<'d>(
