@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod digest;
 pub mod fixtures;
 pub mod gnutls;
+pub mod go;
 pub mod keylog;
 pub mod messages;
 pub mod network;

@@ -195,10 +195,13 @@ pub enum Role {
     /// `ssize_t f(session, packet **)`: hands out a record, whose datum stands where
     /// `Layout::packet_size` says. Returns its length.
     ReadPacket,
-    /// `func (c *Conn) Write(b []byte) (int, error)`, with the arguments where `GoAbi` says.
+    /// `func (c *Conn) writeRecordLocked(typ recordType, data []byte) (int, error)`, with the
+    /// arguments where `GoAbi` says: all that is written passes here, with a lock held.
     GoWrite,
     /// `func (c *Conn) Read(b []byte) (int, error)`.
     GoRead,
+    /// `func (c *Conn) Close() error`.
+    GoClose,
     /// `func (c *Config) writeKeyLog(label string, clientRandom, secret []byte) error`.
     GoKeyLog,
 }
@@ -218,6 +221,14 @@ impl Role {
                 | Self::ReadPacket
                 | Self::GoWrite
                 | Self::GoRead
+        )
+    }
+
+    /// Whether it is Go code: called in its own way, and by goroutines.
+    pub fn is_go(self) -> bool {
+        matches!(
+            self,
+            Self::GoWrite | Self::GoRead | Self::GoClose | Self::GoKeyLog
         )
     }
 

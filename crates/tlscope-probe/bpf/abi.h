@@ -58,6 +58,29 @@ struct field_path {
 	__u32 reserved;
 };
 
+/* An attach cookie: the number of the image, and above it the probe's address. */
+#define COOKIE_IMAGE_MASK    0xffffULL
+#define COOKIE_ADDRESS_SHIFT 16
+
+enum goroutine_place {
+	GOROUTINE_IN_REGISTER,
+	GOROUTINE_THREAD_LOCAL, /* at an offset from the thread pointer */
+	GOROUTINE_BY_SLOT,	/* the offset stands at an address of the image */
+};
+
+/* What the probes of a Go image need. Addresses are the image's own. */
+struct go_layout {
+	__u32 stack_abi;  /* arguments on the stack, not in registers */
+	__u32 place;	  /* enum goroutine_place */
+	__s64 goroutine;  /* offset, or address of the slot with it */
+	__u32 unlabelled; /* the key log's function is handed no label */
+	__u32 reserved;
+	struct field_path connection; /* from a *tls.Conn to its net.Conn */
+	struct field_path tcp_fd;     /* from a *net.TCPConn to its descriptor */
+	__u64 tcp_type;
+	__u64 tls_type;
+};
+
 /*
  * Layout values of one probed image, and in which argument of its key-log
  * sink each value stands, counted from 0. random_arg is where the walk to the
@@ -73,6 +96,7 @@ struct image {
 	__u32 secret_arg;
 	__u32 length_arg;
 	__u32 packet_size; /* from a GnuTLS packet to the size of its datum; 0: none */
+	struct go_layout go;
 };
 
 struct record_header {
@@ -157,6 +181,13 @@ struct connection_key {
 	__u32 reserved;
 };
 
+/* Flags of a connection. */
+enum connection_flag {
+	CONNECTION_CLOSED = 1,	/* it was closed, and serves nothing more */
+	CONNECTION_DIRECT = 2,	/* its socket is known from the objects themselves */
+	CONNECTION_WRAPPED = 4, /* the objects do not lead to a socket */
+};
+
 struct connection {
 	__u64 generation;
 	__u64 total[2]; /* bytes that ended calls carried, by direction */
@@ -164,7 +195,8 @@ struct connection {
 	__u64 sock;	/* the kernel's struct sock, to notice a change */
 	struct socket_address socket;
 	__u32 port_pair;
-	__u32 side; /* enum side */
+	__u32 side;  /* enum side */
+	__u64 flags; /* enum connection_flag */
 };
 
 #endif

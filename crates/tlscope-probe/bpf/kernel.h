@@ -65,10 +65,19 @@ struct signal_struct {
 	struct atomic live; /* threads that have not begun to exit */
 };
 
+#if defined(__TARGET_ARCH_x86)
+struct thread_struct {
+	unsigned long fsbase;
+};
+#endif
+
 struct task_struct {
 	int tgid;
 	struct files_struct *files;
 	struct signal_struct *signal;
+#if defined(__TARGET_ARCH_x86)
+	struct thread_struct thread;
+#endif
 };
 
 #pragma clang attribute pop

@@ -42,15 +42,21 @@ static __always_inline __u64 field_address(__u64 start, const struct field_path 
 	return place;
 }
 
-/* Which image was hit. Without cookies (before 5.15) each has its own object. */
-static __always_inline const struct image *image_of(void *ctx)
+/* Before 5.15 there are none, and each image has an object of its own. */
+static __always_inline __u64 cookie_of(void *ctx)
 {
-	__u32 index = 0;
-
 #ifdef TLSCOPE_CORE
 	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_attach_cookie))
-		index = bpf_get_attach_cookie(ctx);
+		return bpf_get_attach_cookie(ctx);
 #endif
+	return 0;
+}
+
+/* Which image was hit. */
+static __always_inline const struct image *image_of(void *ctx)
+{
+	__u32 index = cookie_of(ctx) & COOKIE_IMAGE_MASK;
+
 	return bpf_map_lookup_elem(&images, &index);
 }
 

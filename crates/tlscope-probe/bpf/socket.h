@@ -41,6 +41,9 @@ static __always_inline void connection_touches(struct frame *frame, struct sock 
 		frame->settled = true;
 	else if (connection->socket.family > AF_UNIX)
 		return;
+	/* A reset takes the port away; what comes after it tells nothing. */
+	if (address.family != AF_UNIX && !address.local_port)
+		return;
 	connection->socket = address;
 	connection->port_pair = ports;
 	connection->sock = (__u64)sk;
@@ -72,9 +75,8 @@ static __always_inline bool socket_used(struct sock *sk)
 #define AHEAD_MIN (512 * 1024)
 #define AHEAD_LAG (128 * 1024)
 
-static __always_inline void emit_ahead(void *ctx, long accepted)
+static __always_inline void emit_ahead(void *ctx, struct frame *frame, long accepted)
 {
-	struct frame *frame = frame_current();
 	struct connection *connection;
 	struct emission *e;
 	__u64 safe, ahead;
@@ -109,7 +111,7 @@ int sock_send_length(struct bpf_raw_tracepoint_args *ctx)
 	int length = (int)ctx->args[1];
 
 	if (socket_used(sk))
-		emit_ahead(ctx, length);
+		emit_ahead(ctx, frame_current(), length);
 	else
 		hello_passes(sk, length, DIRECTION_SENT);
 	return 0;

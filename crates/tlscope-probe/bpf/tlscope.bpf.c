@@ -220,4 +220,6 @@ int free_entry(struct pt_regs *ctx)
 	return 0;
 }
 
+/* Made of the above. */
 #include "nss.h"
+#include "go.h"

@@ -13,6 +13,13 @@ pub const SECRET_MAX: usize = 64;
 pub const RANDOM_LEN: usize = 32;
 pub const PATH_MAX_STEPS: usize = 4;
 
+/// An attach cookie: the image in the lower bits, the probe's address above them.
+pub const COOKIE_ADDRESS_SHIFT: u32 = 16;
+
+pub const GOROUTINE_IN_REGISTER: u32 = 0;
+pub const GOROUTINE_THREAD_LOCAL: u32 = 1;
+pub const GOROUTINE_BY_SLOT: u32 = 2;
+
 pub const DIRECTION_RECEIVED: u32 = 0;
 pub const DIRECTION_SENT: u32 = 1;
 
@@ -108,6 +115,21 @@ abi_struct! {
 
 abi_struct! {
     #[derive(Default)]
+    GoLayout {
+        stack_abi: u32,
+        place: u32,
+        goroutine: i64,
+        unlabelled: u32,
+        reserved: u32,
+        connection: FieldPath,
+        tcp_fd: FieldPath,
+        tcp_type: u64,
+        tls_type: u64,
+    }
+}
+
+abi_struct! {
+    #[derive(Default)]
     Image {
         client_random: FieldPath,
         master_secret: FieldPath,
@@ -118,6 +140,7 @@ abi_struct! {
         secret_arg: u32,
         length_arg: u32,
         packet_size: u32,
+        go: GoLayout,
     }
 }
 
@@ -215,6 +238,7 @@ abi_struct! {
         socket: SocketAddress,
         port_pair: u32,
         side: u32,
+        flags: u64,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use libbpf_rs::{Link, Object, ProgramMut, UprobeMultiOpts, UprobeOpts};
 use tlscope_image::plan::{Plan, Probe, Role};
 
+use crate::abi;
 use crate::features::AttachMode;
 use crate::programs::{self, Point};
 
@@ -15,14 +16,36 @@ pub struct Needs {
     pub secrets: bool,
     /// Which process uses which socket: for packets.
     pub owners: bool,
+    pub calls: Calls,
+}
+
+/// Who makes the calls that a capture follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calls {
+    /// Those of C libraries, which stay on a thread.
+    OfThreads,
+    /// Those of Go, which change threads.
+    OfGoroutines,
+    OfBoth,
 }
 
 impl Needs {
     pub fn role(self, role: Role) -> bool {
-        if role.is_secret() {
+        let called = self.made_by(role.is_go());
+        let carries = if role.is_secret() {
             self.secrets
         } else {
             self.data
+        };
+        called && carries
+    }
+
+    /// Whether calls of goroutines are followed, or those of threads.
+    pub(crate) fn made_by(self, goroutines: bool) -> bool {
+        match self.calls {
+            Calls::OfBoth => true,
+            Calls::OfGoroutines => goroutines,
+            Calls::OfThreads => !goroutines,
         }
     }
 
@@ -38,7 +61,15 @@ impl Needs {
 pub(crate) struct Attachment {
     pub(crate) mode: AttachMode,
     pub(crate) pid: Option<u32>,
-    pub(crate) cookie: u64,
+    /// The image's index in the `images` map.
+    pub(crate) image: u16,
+}
+
+/// A place of a point: where, and what its program is told of it.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    offset: u64,
+    cookie: u64,
 }
 
 /// All links of one image, or none.
@@ -58,36 +89,63 @@ pub(crate) fn attach_image(
         let Some(row) = programs::of_role(role) else {
             continue;
         };
-        let offsets: Vec<usize> = probes
-            .iter()
-            .filter(|probe| probe.role == role)
-            .map(|probe| probe.offset.0 as usize)
-            .collect();
+        let of_role = probes.iter().filter(|probe| probe.role == role);
+        let of_role: Vec<&Probe> = of_role.copied().collect();
         for point in row.shape.points(session) {
             let name = format!("{}{}", row.name, point.suffix());
             let program = object
                 .progs_mut()
                 .find(|program| program.name() == name.as_str())
                 .ok_or_else(|| libbpf_rs::Error::from_raw_os_error(libc::ENOENT))?;
-            links.extend(attach_point(&program, *point, path, &offsets, attachment)?);
+            let places = places(&of_role, *point, attachment);
+            links.extend(attach_point(&program, *point, path, &places, attachment)?);
         }
     }
     Ok(links)
+}
+
+/// Where a point of some probes is, each with its cookie: the image, and above it the address of
+/// the very instruction, from which a program learns where the image was loaded.
+fn places(probes: &[&Probe], point: Point, attachment: Attachment) -> Vec<Place> {
+    let place = |probe: &Probe, offset: u64| {
+        let address = probe
+            .address
+            .0
+            .wrapping_add(offset.wrapping_sub(probe.offset.0));
+        Place {
+            offset,
+            cookie: if attachment.mode.has_cookie() {
+                u64::from(attachment.image) | address << abi::COOKIE_ADDRESS_SHIFT
+            } else {
+                0
+            },
+        }
+    };
+    let of_probe = |probe: &&Probe| -> Vec<Place> {
+        match point {
+            Point::Site => {
+                let returns = probe.returns.iter();
+                returns.map(|offset| place(probe, offset.0)).collect()
+            }
+            _ => vec![place(probe, probe.offset.0)],
+        }
+    };
+    probes.iter().flat_map(of_probe).collect()
 }
 
 fn attach_point(
     program: &ProgramMut<'_>,
     point: Point,
     path: &Path,
-    offsets: &[usize],
+    places: &[Place],
     attachment: Attachment,
 ) -> libbpf_rs::Result<Vec<Link>> {
     let retprobe = point == Point::Return;
     match attachment.mode {
         AttachMode::Session | AttachMode::Multi => {
             let opts = UprobeMultiOpts {
-                offsets: offsets.to_vec(),
-                cookies: vec![attachment.cookie; offsets.len()],
+                offsets: places.iter().map(|place| place.offset as usize).collect(),
+                cookies: places.iter().map(|place| place.cookie).collect(),
                 retprobe,
                 session: point == Point::Session,
                 ..Default::default()
@@ -98,20 +156,15 @@ fn attach_point(
             ])
         }
         // A perf event's pid is one thread, so the filter stays with the program.
-        AttachMode::SingleCookie | AttachMode::Single => offsets
+        AttachMode::SingleCookie | AttachMode::Single => places
             .iter()
-            .map(|offset| {
-                let cookie = if attachment.mode.has_cookie() {
-                    attachment.cookie
-                } else {
-                    0
-                };
+            .map(|place| {
                 let opts = UprobeOpts {
                     retprobe,
-                    cookie,
+                    cookie: place.cookie,
                     ..Default::default()
                 };
-                program.attach_uprobe_with_opts(-1, path, *offset, opts)
+                program.attach_uprobe_with_opts(-1, path, place.offset as usize, opts)
             })
             .collect(),
     }

@@ -14,7 +14,7 @@ mod programs;
 pub mod tcp;
 mod tracer;
 
-pub use attach::Needs;
+pub use attach::{Calls, Needs};
 pub use events::EventSource;
 pub use features::{AttachMode, Features};
 pub use object::{LoadError, ObjectKind};

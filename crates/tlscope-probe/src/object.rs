@@ -13,7 +13,7 @@ use zerocopy::IntoBytes;
 use crate::abi::Config;
 use crate::attach::Needs;
 use crate::features::AttachMode;
-use crate::programs::{FOLLOW_PROGRAMS, OWNER_PROGRAMS, Point, ROLE_PROGRAMS};
+use crate::programs::{FOLLOW_PROGRAMS, OWNER_PROGRAMS, Point, ROLE_PROGRAMS, SOCKET_PROGRAMS};
 
 #[repr(align(8))]
 struct Aligned<T: ?Sized>(T);
@@ -183,18 +183,14 @@ fn select_programs(open: &mut OpenObject, settings: &Settings, first: bool) {
                     .iter()
                     .find(|point| point.suffix() == suffix)
             });
-        let socket_route = [
-            "sock_send_length",
-            "sock_recv_length",
-            "sys_enter",
-            "tcp_sendmsg",
-            "tcp_recvmsg",
-        ];
         let wanted = match name.as_str() {
             // The tail-call map refers to it, used or not.
             "emit_rest" => true,
             name if FOLLOW_PROGRAMS.contains(&name) => first && settings.follow,
-            name if socket_route.contains(&name) => first && settings.needs.data,
+            name if SOCKET_PROGRAMS.iter().any(|row| row.program == name) => {
+                let mut rows = SOCKET_PROGRAMS.iter().filter(|row| row.program == name);
+                first && rows.any(|row| row.serves(settings.needs))
+            }
             name if OWNER_PROGRAMS.iter().any(|row| row.program == name) => {
                 first && settings.needs.owners
             }
@@ -202,7 +198,7 @@ fn select_programs(open: &mut OpenObject, settings: &Settings, first: bool) {
         };
         program.set_autoload(wanted);
         let multi = matches!(settings.mode, AttachMode::Session | AttachMode::Multi);
-        if multi && matches!(point, Some(Point::Entry | Point::Return)) {
+        if multi && matches!(point, Some(Point::Entry | Point::Return | Point::Site)) {
             set_uprobe_multi(&mut program);
         }
     }
@@ -232,11 +228,13 @@ fn shrink_unused_maps(open: &mut OpenObject, needs: Needs) -> libbpf_rs::Result<
     ];
     const OF_OWNERS: [&str; 2] = ["owned", "connecting"];
     const OF_TOKENS: [&str; 3] = ["makings", "keys", "traffic"];
+    const OF_GOROUTINES: [&str; 3] = ["goroutines", "go_processes", "go_calls"];
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         let unused = (!needs.data && OF_DATA.contains(&name.as_str()))
             || (!needs.owners && OF_OWNERS.contains(&name.as_str()))
-            || (!needs.secrets && OF_TOKENS.contains(&name.as_str()));
+            || (!needs.secrets && OF_TOKENS.contains(&name.as_str()))
+            || (!(needs.data && needs.made_by(true)) && OF_GOROUTINES.contains(&name.as_str()));
         if unused {
             map.set_max_entries(MINIMUM)?;
         }

@@ -2,6 +2,8 @@
 
 use tlscope_image::plan::Role;
 
+use crate::attach::Needs;
+
 /// How a role is probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -11,6 +13,8 @@ pub(crate) enum Shape {
     Entry,
     /// At return only: `NAME_return`.
     Return,
+    /// At entry and at each return instruction: `NAME_entry` and `NAME_return`.
+    Sites,
 }
 
 #[derive(Debug)]
@@ -126,6 +130,71 @@ pub(crate) const ROLE_PROGRAMS: &[RoleProgram] = &[
         name: "token_value",
         shape: Shape::Entry,
     },
+    RoleProgram {
+        role: Role::GoWrite,
+        name: "go_write",
+        shape: Shape::Sites,
+    },
+    RoleProgram {
+        role: Role::GoRead,
+        name: "go_read",
+        shape: Shape::Sites,
+    },
+    RoleProgram {
+        role: Role::GoClose,
+        name: "go_close",
+        shape: Shape::Entry,
+    },
+    RoleProgram {
+        role: Role::GoKeyLog,
+        name: "go_keylog",
+        shape: Shape::Entry,
+    },
+];
+
+/// A program that sees sockets touched inside calls.
+#[derive(Debug)]
+pub(crate) struct SocketProgram {
+    pub(crate) program: &'static str,
+    /// The tracepoint or function.
+    pub(crate) hook: &'static str,
+    /// The calls are those of goroutines, not of threads.
+    pub(crate) goroutines: bool,
+}
+
+impl SocketProgram {
+    pub(crate) fn serves(&self, needs: Needs) -> bool {
+        needs.data && needs.made_by(self.goroutines)
+    }
+}
+
+const fn of_threads(hook: &'static str) -> SocketProgram {
+    SocketProgram {
+        program: hook,
+        hook,
+        goroutines: false,
+    }
+}
+
+const fn of_goroutines(program: &'static str, hook: &'static str) -> SocketProgram {
+    SocketProgram {
+        program,
+        hook,
+        goroutines: true,
+    }
+}
+
+pub(crate) const SOCKET_PROGRAMS: &[SocketProgram] = &[
+    of_threads("sock_send_length"),
+    of_threads("sock_recv_length"),
+    of_threads("sys_enter"),
+    of_threads("tcp_sendmsg"),
+    of_threads("tcp_recvmsg"),
+    of_goroutines("go_send_length", "sock_send_length"),
+    of_goroutines("go_recv_length", "sock_recv_length"),
+    of_goroutines("go_sys_enter", "sys_enter"),
+    of_goroutines("go_tcp_sendmsg", "tcp_sendmsg"),
+    of_goroutines("go_tcp_recvmsg", "tcp_recvmsg"),
 ];
 
 /// Where a socket's user is learnt.
@@ -193,13 +262,15 @@ pub(crate) enum Point {
     Entry,
     Return,
     Session,
+    /// A return instruction: a probe like any other, not a return probe.
+    Site,
 }
 
 impl Point {
     pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Entry => "_entry",
-            Self::Return => "_return",
+            Self::Return | Self::Site => "_return",
             Self::Session => "_session",
         }
     }
@@ -213,6 +284,7 @@ impl Shape {
             Self::Call => &[Point::Entry, Point::Return],
             Self::Entry => &[Point::Entry],
             Self::Return => &[Point::Return],
+            Self::Sites => &[Point::Entry, Point::Site],
         }
     }
 }

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ProgramMut};
-use tlscope_image::plan::{FieldPath, Layout, LayoutValue, Plan, Probe};
+use tlscope_image::elf::Address;
+use tlscope_image::plan::{
+    FieldPath, GoAbi, GoKeyLogForm, GoLayout, Goroutine, Layout, LayoutValue, Plan, Probe,
+};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::abi;
@@ -13,7 +16,7 @@ use crate::attach::{self, Attachment, Needs};
 use crate::events::EventSource;
 use crate::features::{self, AttachMode, Features};
 use crate::object::{self, LoadError, ObjectKind, Settings};
-use crate::programs::{FOLLOW_PROGRAMS, OWNER_PROGRAMS, OwnerPoint, OwnerProgram};
+use crate::programs::{FOLLOW_PROGRAMS, OWNER_PROGRAMS, OwnerPoint, OwnerProgram, SOCKET_PROGRAMS};
 
 /// Shards beyond this add memory, not throughput: one reader drains them all.
 const SHARDS_MAX: u32 = 8;
@@ -21,7 +24,7 @@ const PAGE: u32 = 4096;
 /// The reader is woken when a shard holds this much; else it polls.
 const WAKEUP_BYTES: u32 = 512 * 1024;
 /// Entries of the `images` map.
-const IMAGES_MAX: u32 = 1024;
+const IMAGES_MAX: u16 = 1024;
 
 /// What to capture, and the choices that are otherwise made by attempt.
 #[derive(Debug, Clone)]
@@ -51,6 +54,11 @@ pub enum AttachError {
     Load(#[from] LoadError),
     #[error("more than {IMAGES_MAX} libraries are probed at once")]
     TooManyImages,
+    #[error(
+        "its goroutines are found through thread-local storage (Go before 1.17), for which the \
+         noncore object has no way: leave out -b 2"
+    )]
+    NoGoroutines,
 }
 
 /// How the socket under a connection is found.
@@ -91,7 +99,7 @@ pub struct Tracer {
     route: SocketRoute,
     /// The one process that probes are for, where the kernel can tell.
     pid: Option<u32>,
-    images: u32,
+    images: u16,
 }
 
 impl Tracer {
@@ -199,11 +207,14 @@ impl Tracer {
             .iter()
             .filter(|probe| self.settings.needs.role(probe.role))
             .collect();
-        let cookie = self.register_image(&plan.layout, path)?;
+        if self.settings.needs.data && !self.finds_goroutines(&plan.layout) {
+            return Err(AttachError::NoGoroutines);
+        }
+        let image = self.register_image(&plan.layout, path)?;
         let attachment = Attachment {
             mode: self.settings.mode,
             pid: self.pid,
-            cookie: u64::from(cookie),
+            image,
         };
         let object = self
             .objects
@@ -216,9 +227,16 @@ impl Tracer {
         Ok(probes.len())
     }
 
-    /// Tells the programs the image's layout; gives the cookie that names it.
-    fn register_image(&mut self, layout: &Layout, path: &Path) -> Result<u32, AttachError> {
-        let cookie = if self.settings.mode.has_cookie() {
+    /// The thread pointer of `x86_64` is a kernel field, to be found by CO-RE alone.
+    fn finds_goroutines(&self, layout: &Layout) -> bool {
+        let go = layout.go.as_ref();
+        self.settings.kind == ObjectKind::Core
+            || go.is_none_or(|go| go.goroutine == Goroutine::Register)
+    }
+
+    /// Tells the programs the image's layout; gives its index, which cookies name.
+    fn register_image(&mut self, layout: &Layout, path: &Path) -> Result<u16, AttachError> {
+        let index = if self.settings.mode.has_cookie() {
             self.images
         } else {
             if self.images > 0 {
@@ -233,13 +251,13 @@ impl Tracer {
             .expect("the first object lives as long as the tracer");
         if let Some(map) = object.maps().find(|map| map.name() == "images") {
             map.update(
-                &cookie.to_ne_bytes(),
+                &u32::from(index).to_ne_bytes(),
                 image_of(layout).as_bytes(),
                 MapFlags::ANY,
             )
             .map_err(|source| self.attach_error(path, source))?;
         }
-        Ok(cookie)
+        Ok(index)
     }
 
     fn attach_error(&self, path: &Path, source: libbpf_rs::Error) -> AttachError {
@@ -352,32 +370,42 @@ fn watch_sockets(
     if !settings.needs.data {
         return Ok((SocketRoute::None, Vec::new()));
     }
-    let attach = |name: &str, by: fn(&ProgramMut<'_>, &str) -> libbpf_rs::Result<Link>| {
-        let program = object.progs_mut().find(|program| program.name() == name);
-        by(
-            &program.ok_or_else(|| libbpf_rs::Error::from_raw_os_error(libc::ENOENT))?,
-            name,
-        )
+    let attach = |hook: &str, by: fn(&ProgramMut<'_>, &str) -> libbpf_rs::Result<Link>| {
+        let rows = SOCKET_PROGRAMS
+            .iter()
+            .filter(|row| row.hook == hook && row.serves(settings.needs));
+        rows.map(|row| {
+            let program = object
+                .progs_mut()
+                .find(|program| program.name() == row.program);
+            let missing = || libbpf_rs::Error::from_raw_os_error(libc::ENOENT);
+            by(&program.ok_or_else(missing)?, hook)
+        })
+        .collect::<libbpf_rs::Result<Vec<Link>>>()
     };
-    let tracepoint = |name| attach(name, |program, name| program.attach_raw_tracepoint(name));
-    let kprobe = |name| attach(name, |program, name| program.attach_kprobe(false, name));
+    let tracepoint = |hook| attach(hook, |program, hook| program.attach_raw_tracepoint(hook));
+    let kprobe = |hook| attach(hook, |program, hook| program.attach_kprobe(false, hook));
+    let both = |mut first: Vec<Link>, second: Vec<Link>| {
+        first.extend(second);
+        first
+    };
     let refused = |source| object::refused(settings.kind, source);
 
     let by_tracepoints = tracepoint("sock_send_length")
-        .and_then(|send| Ok(vec![send, tracepoint("sock_recv_length")?]));
+        .and_then(|send| Ok(both(send, tracepoint("sock_recv_length")?)));
     if settings.kind == ObjectKind::Core {
         return match by_tracepoints {
             Ok(links) => Ok((SocketRoute::SocketTracepoints, links)),
             Err(_) => Ok((
                 SocketRoute::SyscallTracepoint,
-                vec![tracepoint("sys_enter").map_err(refused)?],
+                tracepoint("sys_enter").map_err(refused)?,
             )),
         };
     }
     // The noncore object learns the descriptor from the system call in any case.
-    let mut links = vec![tracepoint("sys_enter").map_err(refused)?];
+    let mut links = tracepoint("sys_enter").map_err(refused)?;
     let by_kprobes =
-        || kprobe("tcp_sendmsg").and_then(|send| Ok(vec![send, kprobe("tcp_recvmsg")?]));
+        || kprobe("tcp_sendmsg").and_then(|send| Ok(both(send, kprobe("tcp_recvmsg")?)));
     let route = if let Ok(more) = by_tracepoints {
         links.extend(more);
         SocketRoute::SocketTracepoints
@@ -439,6 +467,29 @@ fn image_of(layout: &Layout) -> abi::Image {
         secret_arg: sink.secret.into(),
         length_arg: sink.length.into(),
         packet_size: layout.packet_size.as_ref().map_or(0, last_step),
+        go: layout.go.as_ref().map(go_layout_of).unwrap_or_default(),
+    }
+}
+
+fn go_layout_of(go: &GoLayout) -> abi::GoLayout {
+    let path = |value: &Option<LayoutValue>| value.as_ref().map(|value| field_path(&value.path));
+    // No type is at this address, wherever the image was loaded.
+    let address = |value: Option<Address>| value.map_or(u64::MAX >> 1, |address| address.0);
+    let (place, goroutine) = match go.goroutine {
+        Goroutine::Register => (abi::GOROUTINE_IN_REGISTER, 0),
+        Goroutine::ThreadLocal { offset } => (abi::GOROUTINE_THREAD_LOCAL, offset),
+        Goroutine::ThreadLocalAt { slot } => (abi::GOROUTINE_BY_SLOT, slot.0.cast_signed()),
+    };
+    abi::GoLayout {
+        stack_abi: u32::from(go.abi == GoAbi::Stack),
+        place,
+        goroutine,
+        unlabelled: u32::from(go.key_log == GoKeyLogForm::MasterSecret),
+        reserved: 0,
+        connection: path(&go.connection).unwrap_or_default(),
+        tcp_fd: path(&go.tcp_fd).unwrap_or_default(),
+        tcp_type: address(go.tcp_type),
+        tls_type: address(go.tls_type),
     }
 }
 

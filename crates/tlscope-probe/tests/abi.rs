@@ -17,6 +17,7 @@ fn compare(btf: &Btf<'_>, object: ObjectKind) {
     same! {
         "config" => Config,
         "field_path" => FieldPath,
+        "go_layout" => GoLayout,
         "image" => Image,
         "record_header" => RecordHeader,
         "socket_address" => SocketAddress,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, anyhow};
 use tlscope_image::plan::Module;
-use tlscope_probe::{AttachMode, Features, Needs, ObjectKind, Options, Tracer, features};
+use tlscope_probe::{AttachMode, Calls, Features, Needs, ObjectKind, Options, Tracer, features};
 use tlscope_targets::{Finder, Target};
 
 use crate::capture::images::{Image, title};
@@ -105,6 +105,7 @@ fn objects(out: &mut impl Write) -> io::Result<bool> {
                 data: true,
                 secrets: true,
                 owners: true,
+                calls: Calls::OfBoth,
             },
             pids: Vec::new(),
             follow: false,

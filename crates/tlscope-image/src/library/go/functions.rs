@@ -9,11 +9,9 @@ use crate::plan::{Arch, GoAbi, GoKeyLogForm, Goroutine, Missing, Probe, Role};
 
 /// The end of the name of what every secret passes through.
 pub(super) const KEY_LOG: &str = ".(*Config).writeKeyLog";
-const WRITE: &str = ".(*Conn).Write";
+const WRITE: &str = ".(*Conn).writeRecordLocked";
 const READ: &str = ".(*Conn).Read";
-/// utls has a second kind of connection, around the first: it reads through that, and writes by
-/// itself.
-const OTHER_WRITE: &str = ".(*UConn).Write";
+const CLOSE: &str = ".(*Conn).Close";
 
 /// The functions of every package of an image that is made like crypto/tls.
 pub(super) struct Functions<'d> {
@@ -25,8 +23,8 @@ pub(super) struct Implementation<'d> {
     pub(super) package: &'d str,
     write: Option<GoFunction<'d>>,
     read: Option<GoFunction<'d>>,
+    close: Option<GoFunction<'d>>,
     key_log: Option<GoFunction<'d>>,
-    other_write: Option<GoFunction<'d>>,
 }
 
 /// What all functions of an image have in common.
@@ -44,7 +42,7 @@ impl<'d> Functions<'d> {
         // A program may link two or three forks; hundreds are hostile.
         const MOST: usize = 8;
         let mut packages: BTreeMap<&'d str, Implementation<'d>> = BTreeMap::new();
-        let endings = [KEY_LOG, WRITE, READ, OTHER_WRITE];
+        let endings = [KEY_LOG, WRITE, READ, CLOSE];
         for function in table.ending_in(elf, &endings) {
             let ending = endings
                 .into_iter()
@@ -56,14 +54,14 @@ impl<'d> Functions<'d> {
                 package,
                 write: None,
                 read: None,
+                close: None,
                 key_log: None,
-                other_write: None,
             });
             match ending {
                 KEY_LOG => found.key_log = Some(function),
                 WRITE => found.write = Some(function),
                 READ => found.read = Some(function),
-                _ => found.other_write = Some(function),
+                _ => found.close = Some(function),
             }
         }
         // Other packages have a type `Conn` too: a fork is what also has the key log. Of
@@ -113,6 +111,7 @@ impl Implementation<'_> {
         for (role, name, function) in [
             (Role::GoWrite, WRITE, &self.write),
             (Role::GoRead, READ, &self.read),
+            (Role::GoClose, CLOSE, &self.close),
             (Role::GoKeyLog, KEY_LOG, &self.key_log),
         ] {
             let found = match function {
@@ -128,21 +127,19 @@ impl Implementation<'_> {
                 Err(why) => lacks(name, why),
             }
         }
-        if self.other_write.is_some() {
-            let why = "it writes by itself: what is sent through it is not captured";
-            lacks(OTHER_WRITE, why.into());
-        }
         (probes, Some(conventions), missing)
     }
 
     /// The table and the code must agree on the convention.
     fn conventions(&self, elf: &Elf<'_>) -> Result<Conventions, String> {
-        let data = self.write.as_ref().or(self.read.as_ref());
-        let (any, form) = match (data, &self.key_log) {
-            (Some(data), _) => (data, DATA),
-            (None, Some(key_log)) => (key_log, LABELLED),
-            (None, None) => return Err("it has none of the functions to probe".into()),
-        };
+        let (any, form) = [
+            (&self.write, RECORD),
+            (&self.read, DATA),
+            (&self.key_log, LABELLED),
+        ]
+        .into_iter()
+        .find_map(|(function, form)| Some((function.as_ref()?, form)))
+        .ok_or("it has none of the functions to probe")?;
         let abi = abi_of(any, form).ok_or_else(|| unexpected(any))?;
         let goroutine = goroutine_of(elf, any.code.start).ok_or_else(|| {
             format!(
@@ -186,8 +183,12 @@ const fn form(arguments: u32, results: u32) -> Form {
     }
 }
 
+/// A receiver, a type, a slice; an `int` and an `error`.
+const RECORD: Form = form(1 + 1 + 3, 1 + 2);
 /// A receiver, a slice; an `int` and an `error`.
 const DATA: Form = form(1 + 3, 1 + 2);
+/// A receiver; an `error`.
+const RECEIVER: Form = form(1, 2);
 /// A receiver, a string, two slices; an `error`.
 const LABELLED: Form = form(1 + 2 + 3 + 3, 2);
 /// A receiver, two slices; an `error`.
@@ -220,6 +221,8 @@ fn form_of(key_log: &GoFunction<'_>, abi: GoAbi) -> Option<GoKeyLogForm> {
 fn fits(function: &GoFunction<'_>, role: Role, abi: GoAbi) -> bool {
     match role {
         Role::GoKeyLog => form_of(function, abi).is_some(),
+        Role::GoWrite => RECORD.bytes(abi) == function.arguments,
+        Role::GoClose => RECEIVER.bytes(abi) == function.arguments,
         _ => DATA.bytes(abi) == function.arguments,
     }
 }

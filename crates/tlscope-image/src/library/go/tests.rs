@@ -33,8 +33,9 @@ fn functions_and_their_returns_are_found() {
     for made in all() {
         let plan = plan(made);
         for (role, name) in [
-            (Role::GoWrite, "crypto/tls.(*Conn).Write"),
+            (Role::GoWrite, "crypto/tls.(*Conn).writeRecordLocked"),
             (Role::GoRead, "crypto/tls.(*Conn).Read"),
+            (Role::GoClose, "crypto/tls.(*Conn).Close"),
             (Role::GoKeyLog, "crypto/tls.(*Config).writeKeyLog"),
         ] {
             let probe = plan.probes.iter().find(|probe| probe.role == role);
@@ -107,9 +108,9 @@ fn what_a_go_program_lacks_is_told() {
 fn a_function_with_other_arguments_is_not_probed() {
     for made in all() {
         let (known, other) = if made.in_registers() {
-            (32_u32, 40_u32)
+            (40_u32, 48_u32)
         } else {
-            (56, 64)
+            (64, 72)
         };
         let image = replaced(program(made), &known.to_le_bytes(), &other.to_le_bytes());
         let Ok(plan) = analyze(&image) else { continue };
