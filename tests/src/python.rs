@@ -54,6 +54,8 @@ pub struct Script {
     pub keylog: Option<PathBuf>,
     /// The uid to change to before the first connection.
     pub uid: Option<u32>,
+    /// Where the loader looks for libraries first.
+    pub library_path: Option<PathBuf>,
 }
 
 impl PythonServer {
@@ -106,6 +108,9 @@ fn start(scene: &Scene, role: &str, port: u16, script: &Script) -> Program {
     }
     if let Some(uid) = script.uid {
         command.args(["--uid", &uid.to_string()]);
+    }
+    if let Some(path) = &script.library_path {
+        command.env("LD_LIBRARY_PATH", path);
     }
     command.stdin(Stdio::null());
     Program::start(scene, &format!("python-{role}"), command)

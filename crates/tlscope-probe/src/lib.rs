@@ -8,6 +8,7 @@ mod attach;
 pub mod empty;
 pub mod events;
 pub mod features;
+pub mod mappings;
 mod object;
 pub mod packets;
 mod programs;

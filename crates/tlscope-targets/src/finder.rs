@@ -67,10 +67,16 @@ impl Finder {
 
     /// The images that running processes map, without those handed out before.
     pub fn scan(&mut self) -> Result<Vec<Target>, ScanError> {
+        let pids = self.pids()?;
+        Ok(self.scan_processes(&pids))
+    }
+
+    /// The same of these processes only.
+    pub fn scan_processes(&mut self, pids: &[u32]) -> Vec<Target> {
         let start = Instant::now();
         let mut found = Found::default();
         let mut report = ScanReport::default();
-        for pid in self.pids()? {
+        for pid in pids.iter().copied() {
             report.processes += 1;
             match self.read_maps(pid) {
                 Ok(()) => self.sift(pid, &mut found),
@@ -81,7 +87,13 @@ impl Finder {
         self.seen.extend(found.index.into_keys());
         report.elapsed = start.elapsed();
         self.last = report;
-        Ok(found.targets)
+        found.targets
+    }
+
+    /// Whether a file that a process maps as code may be an image to hand out, by its path.
+    pub fn may_want(&self, path: &[u8]) -> bool {
+        let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+        path.starts_with(b"/") && (self.takes_any_code() || self.has_name(name))
     }
 
     /// The images that the dynamic loader would find, without those handed out before.
@@ -107,7 +119,8 @@ impl Finder {
         targets
     }
 
-    /// Lets an image be handed out again: it was gone before it could be opened.
+    /// Lets an image be handed out again: it was gone before it could be opened, or its
+    /// number has come to another file.
     pub fn forget(&mut self, image: ImageId) {
         self.seen.remove(&image);
     }

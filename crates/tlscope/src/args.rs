@@ -24,6 +24,9 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Capture every program, whatever its TLS library: also what `tlscope` does without a
+    /// subcommand
+    All(Box<AllArgs>),
     /// Capture programs that use OpenSSL, LibreSSL or BoringSSL
     Tls(Box<TlsArgs>),
     /// Capture Go programs, which bring their own TLS
@@ -40,6 +43,12 @@ pub(crate) enum Command {
     /// Answer Wireshark, which lists tlscope as an interface (see `make install-extcap`)
     #[command(hide = true)]
     Extcap(ExtcapArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AllArgs {
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
 }
 
 #[derive(Debug, clap::Args)]

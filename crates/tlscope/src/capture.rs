@@ -3,6 +3,7 @@
 //! Order of shutdown: probes off, buffers drained, the kernel's byte counts
 //! compared, sinks finished, the summary shown. Nothing captured is dropped.
 
+mod attacher;
 mod blocks;
 mod command;
 pub(crate) mod images;
@@ -28,61 +29,55 @@ use tlscope_core::event::{Event, Timestamp};
 use tlscope_core::pipeline::{Pipeline, PipelineOptions};
 use tlscope_core::sink::SinkError;
 use tlscope_core::summary::CaptureCounters;
-use tlscope_image::plan::{Missing, Plan};
 use tlscope_probe::abi::{self, COUNTERS, Record, Unit};
+use tlscope_probe::mappings::Mappings;
 use tlscope_probe::{EventSource, LoadError, Options, Tracer, features};
 use tlscope_targets::Finder;
 
-use crate::config::Config;
+use crate::config::{Config, Wanted};
 use crate::modules;
 use crate::{Exit, Failure};
+use attacher::Attacher;
 use command::Running;
-use images::Image;
 use outputs::Outputs;
 use recorder::Recorder;
 use records::Clock;
 use remote::{Count, Remote};
-use watch::Watch;
+use watch::{Watch, Watcher};
 
 /// Longest time until plaintext that came is shown.
 const TICK: Duration = Duration::from_millis(50);
-/// How often processes are looked at: for new images, and for their end.
+/// How often processes with traffic are looked at for their end.
 const PROCESS_CHECK: Duration = Duration::from_secs(1);
 
-/// Gives the exit code of the command that was run, else 0./// A premaster secret, named by 8 bytes of its encrypted form and not by the
+/// A premaster secret, named by 8 bytes of its encrypted form and not by the
 /// client random. The master secret follows, as `CLIENT_RANDOM`.
 const RSA_LABEL: &[u8] = b"RSA";
 
+/// Gives the exit code of the command that was run, else 0.
 pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     let stop = stop_on_signals()?;
     features::may_load().map_err(|e| load_failure(LoadError::Privilege(e)))?;
     let Outputs { sinks, remote } = outputs::open(config)?;
-    let mut finder = Finder::new(&modules::searches(&config.wanted.modules));
-    let images = first_images(config, &mut finder)?;
-    let mut tracer = load(config)?;
-    let attached = attach_all(&mut tracer, &images, config);
-    if attached == 0 {
-        return Err(Exit::Nothing.because(nothing_found(config)));
-    }
-    drop(images);
-    let watch = config
-        .wanted
-        .libraries
-        .is_empty()
-        .then(|| Watch::start(finder, config.wanted.modules.clone(), PROCESS_CHECK));
-
+    let attacher = Attacher::new(load(config)?, config);
+    let watch = if config.wanted.libraries.is_empty() {
+        Some(attach_found(config, &attacher)?)
+    } else {
+        attach_named(config, &attacher)?;
+        None
+    };
     let recorder = match &config.packets {
         Some(packets) => Some(Recorder::open(config, packets)?),
         None => None,
     };
     let pipeline = Pipeline::new(pipeline_options(config), sinks);
     let receiver = Receiver::new(pipeline, recorder);
-    let source = tracer.events().map_err(load_failure)?;
+    let source = attacher.tracer().events().map_err(load_failure)?;
     announce_ready(config)?;
     let command = Running::start(&config.run)?;
     Session {
         config,
-        tracer,
+        attacher,
         source,
         receiver,
         watch,
@@ -110,21 +105,36 @@ fn load_failure(error: LoadError) -> Failure {
     }
 }
 
-/// Images to attach from the start: the named ones, or all that are found.
-fn first_images(config: &Config, finder: &mut Finder) -> Result<Vec<Image>, Failure> {
+/// Attaches what is found, now and from now on.
+fn attach_found(config: &Config, attacher: &Attacher) -> Result<Watch, Failure> {
     let modules = &config.wanted.modules;
-    if config.wanted.libraries.is_empty() {
-        let mut targets = finder.scan().map_err(|e| Exit::Failure.because(e))?;
-        targets.extend(finder.loader());
-        return Ok(targets
-            .iter()
-            .filter_map(|target| Image::open_or_say(target, modules))
-            .collect());
+    let mappings = Mappings::watch()
+        .inspect_err(|error| {
+            eprintln!(
+                "tlscope: the kernel does not tell of code that is mapped ({error}): a program that \
+                 brings a library of its own is met up to a second late"
+            );
+        })
+        .ok();
+    let finder = Finder::new(&modules::searches(modules));
+    let mut watcher = Watcher::new(finder, modules.clone(), attacher.clone());
+    let mut pids = config.pids.clone();
+    if config.follow {
+        pids.extend(tlscope_targets::descendants(&pids));
     }
+    let plans = watcher.attach_first(&pids);
+    if plans.map_err(|e| Exit::Failure.because(e))? == 0 {
+        return Err(Exit::Nothing.because(nothing_found(config)));
+    }
+    Ok(Watch::start(watcher, mappings))
+}
+
+fn attach_named(config: &Config, attacher: &Attacher) -> Result<(), Failure> {
     let mut seen = Vec::new();
-    let mut images = Vec::new();
+    let mut plans = 0;
     for path in &config.wanted.libraries {
-        let (target, image) = images::open_named(path, modules).map_err(|error| {
+        let named = images::open_named(path, &config.wanted.modules);
+        let image = named.map_err(|error| {
             let exit = if error.is::<tlscope_targets::NamedError>() {
                 Exit::Failure
             } else {
@@ -132,12 +142,15 @@ fn first_images(config: &Config, finder: &mut Finder) -> Result<Vec<Image>, Fail
             };
             exit.because(error)
         })?;
-        if !seen.contains(&target.image) {
-            seen.push(target.image);
-            images.push(image);
+        if !seen.contains(&image.id) {
+            seen.push(image.id);
+            plans += attacher.attach(&image);
         }
     }
-    Ok(images)
+    if plans == 0 {
+        return Err(Exit::Nothing.because(nothing_found(config)));
+    }
+    Ok(())
 }
 
 fn pipeline_options(config: &Config) -> PipelineOptions {
@@ -173,54 +186,19 @@ fn load(config: &Config) -> Result<Tracer, Failure> {
     Ok(tracer)
 }
 
-/// Attaches what can be; says of the rest why not. Gives the number attached.
-fn attach_all(tracer: &mut Tracer, images: &[Image], config: &Config) -> usize {
-    images
-        .iter()
-        .flat_map(|image| image.plans.iter().map(move |plan| (image, plan)))
-        .filter(|(image, plan)| attach(tracer, image, plan, config))
-        .count()
-}
-
-fn attach(tracer: &mut Tracer, image: &Image, plan: &Plan, config: &Config) -> bool {
-    let (title, shown) = (images::title(plan), &image.shown);
-    if let Some(contradiction) = config.wanted.claim.contradiction(plan) {
-        eprintln!("tlscope: {shown}: {contradiction}; the plan is made from its code");
-    }
-    for missing in &plan.missing {
-        let Missing { what, why } = missing;
-        config.note(format_args!("tlscope: {shown}: {what}: {why}"));
-    }
-    if !config.needs().served_by(plan) {
-        // A token has no part in plaintext.
-        if plan.is_token() {
-            return false;
-        }
-        eprintln!("tlscope: {shown}: {title}: nothing in it can serve this mode");
-        return false;
-    }
-    match tracer.attach(plan, &image.path()) {
-        Ok(probes) => {
-            config.note(format_args!("tlscope: {shown}: {title}, {probes} probes"));
-            !plan.is_token()
-        }
-        Err(error) => {
-            eprintln!("tlscope: {shown}: {error}");
-            false
-        }
-    }
-}
-
 fn nothing_found(config: &Config) -> anyhow::Error {
-    let rows = || config.wanted.modules.iter().map(|m| modules::row(*m));
-    let flags = rows().map(|row| row.flag).collect::<Vec<_>>().join(" or ");
-    if !config.wanted.libraries.is_empty() {
+    let Wanted {
+        modules, libraries, ..
+    } = &config.wanted;
+    let of_rows = |name: fn(&modules::Row) -> String| {
+        let names = modules.iter().map(|module| name(modules::row(*module)));
+        names.collect::<Vec<_>>().join(" or ")
+    };
+    let flags = of_rows(|row| format!("tlscope {} {}", row.name, row.flag));
+    if !libraries.is_empty() {
         return anyhow!("nothing to probe was found in what {flags} names");
     }
-    let sought = rows()
-        .map(|row| row.sought)
-        .collect::<Vec<_>>()
-        .join(" or ");
+    let sought = of_rows(|row| row.sought.to_owned());
     anyhow!(
         "nothing to probe was found: no process maps {sought} that can be probed, and the loader \
          would find none; name the library, or the program that holds it, with {flags}"
@@ -347,9 +325,10 @@ impl Receiver {
 /// A capture under way.
 struct Session<'c> {
     config: &'c Config,
-    tracer: Tracer,
+    attacher: Attacher,
     source: EventSource,
     receiver: Receiver,
+    /// Works by itself; to be ended before the probes are taken away.
     watch: Option<Watch>,
     command: Option<Running>,
     remote: Option<Remote>,
@@ -370,7 +349,6 @@ impl Session<'_> {
             // After the secrets, so that packets which need them do not wait.
             let _ = self.receiver.with_recorder(Recorder::read);
             self.receiver.tick();
-            self.attach_new_images();
             if checked.elapsed() >= PROCESS_CHECK {
                 checked = Instant::now();
                 self.forget_ended_processes();
@@ -383,17 +361,14 @@ impl Session<'_> {
         self.receiver.is_over() || self.command.as_mut().is_some_and(Running::has_ended)
     }
 
-    fn attach_new_images(&mut self) {
-        let images = self.watch.as_ref().map(Watch::found).unwrap_or_default();
-        attach_all(&mut self.tracer, &images, self.config);
-    }
-
     fn forget_ended_processes(&mut self) {
         let ended = self.receiver.ended();
         if ended.is_empty() {
             return;
         }
-        compare_totals(&self.tracer, &mut self.receiver, |pid| ended.contains(&pid));
+        compare_totals(&self.attacher.tracer(), &mut self.receiver, |pid| {
+            ended.contains(&pid)
+        });
         let now = self.receiver.now();
         for pid in ended {
             let result = self.receiver.pipeline.forget_process(pid, now);
@@ -404,14 +379,16 @@ impl Session<'_> {
     fn finish(self) -> Result<u8, Failure> {
         let Self {
             config,
-            mut tracer,
+            attacher,
             source,
             mut receiver,
+            watch,
             command,
             remote,
-            ..
         } = self;
         let _ = receiver.with_recorder(Recorder::read_last);
+        drop(watch);
+        let mut tracer = attacher.tracer();
         tracer.detach();
         let _ = source.finish(|record| receiver.record(&record));
         compare_totals(&tracer, &mut receiver, |_| true);

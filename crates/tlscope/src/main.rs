@@ -54,6 +54,7 @@ impl From<Error> for Failure {
 fn main() -> ExitCode {
     let args = Args::parse_from(commands::with_subcommand(std::env::args_os().collect()));
     let result = match args.command {
+        Command::All(args) => commands::all(&args),
         Command::Tls(args) => commands::tls(&args),
         Command::Gotls(args) => commands::gotls(&args),
         Command::Gnutls(args) => commands::gnutls(&args),

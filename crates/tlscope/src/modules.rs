@@ -25,7 +25,10 @@ pub(crate) const MODULES: [Row; 4] = [
     Row {
         module: Module::Tls,
         name: "tls",
-        search: libraries(OPENSSL),
+        search: Search {
+            names: OPENSSL,
+            any_code: true,
+        },
         sought: "a libssl",
         flag: "--libssl",
     },

@@ -1,8 +1,10 @@
 //! From targets to attached plans: each image is opened once, and the file that
 //! was analysed is the very file that is probed.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -10,11 +12,12 @@ use anyhow::{Context, Result};
 use tlscope_image::ImageError;
 use tlscope_image::elf::DebugFiles;
 use tlscope_image::plan::{Family, Module, Plan};
-use tlscope_targets::{FoundBy, Target};
+use tlscope_targets::{FoundBy, ImageId, Target};
 
 /// An analysed image, held open until it is attached.
 #[derive(Debug)]
 pub(crate) struct Image {
+    pub(crate) id: ImageId,
     /// One for each module that it holds a library of: one at least.
     pub(crate) plans: Vec<Plan>,
     pub(crate) shown: String,
@@ -22,30 +25,69 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    pub(crate) fn open(target: &Target, modules: &[Module]) -> Result<Self> {
+    pub(crate) fn open(target: &Target, modules: &[Module], known: &mut Known) -> Result<Self> {
         let mut file = File::open(&target.path)?;
-        let plans = analyze(&mut file, Path::new(&target.shown), modules)?;
+        let bytes = read(&mut file)?;
+        // Most code that is mapped holds no TLS library, and there is much of it.
+        if target.found_by == FoundBy::Code && !tlscope_image::might_hold(&bytes, modules) {
+            let searched = String::new();
+            return Err(ImageError::NothingFound { searched }.into());
+        }
         Ok(Self {
-            plans,
+            id: target.image,
+            plans: known.plans(&bytes, Path::new(&target.shown), modules)?,
             shown: target.shown.clone(),
             file,
         })
     }
 
     /// As [`Image::open`], for what was found: why it cannot be used is said where it matters.
-    pub(crate) fn open_or_say(target: &Target, modules: &[Module]) -> Option<Self> {
-        let say = |error: &anyhow::Error| {
-            // Most code that is mapped holds no TLS library.
-            if target.found_by != FoundBy::Code || !error.is::<ImageError>() {
-                eprintln!("tlscope: {}: not probed: {error:#}", target.shown);
+    pub(crate) fn open_or_say(
+        target: &Target,
+        modules: &[Module],
+        known: &mut Known,
+    ) -> Result<Self> {
+        Self::open(target, modules, known).inspect_err(|error| {
+            let shown = &target.shown;
+            match (target.found_by, error.downcast_ref()) {
+                // Their names promise nothing, or nothing that a process relies on.
+                (FoundBy::Code, Some(_))
+                | (FoundBy::Loader, Some(ImageError::NothingFound { .. })) => {}
+                (FoundBy::Mapped, Some(ImageError::NothingFound { .. })) => {
+                    eprintln!("tlscope: {shown}: not probed: it holds no TLS library");
+                }
+                _ => eprintln!("tlscope: {shown}: not probed: {error:#}"),
             }
-        };
-        Self::open(target, modules).inspect_err(say).ok()
+        })
     }
 
     /// Opens the same inode again, whatever stands at its name by now.
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
+    }
+}
+
+/// Plans by content: a container brings the same library again, and it may be in a hurry.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    seed: RandomState,
+    plans: HashMap<(u64, usize), Vec<Plan>>,
+}
+
+impl Known {
+    /// More distinct libraries than that are not probed at once.
+    const MAX: usize = 1024;
+
+    fn plans(&mut self, bytes: &[u8], path: &Path, modules: &[Module]) -> Result<Vec<Plan>> {
+        let content = (self.seed.hash_one(bytes), bytes.len());
+        if let Some(plans) = self.plans.get(&content) {
+            return Ok(plans.clone());
+        }
+        let plans = analyze_bytes(bytes, path, modules)?;
+        if self.plans.len() < Self::MAX {
+            self.plans.insert(content, plans.clone());
+        }
+        Ok(plans)
     }
 }
 
@@ -58,21 +100,25 @@ pub(crate) fn title(plan: &Plan) -> String {
 }
 
 /// A target that the user named: it must exist and hold the library.
-pub(crate) fn open_named(path: &Path, modules: &[Module]) -> Result<(Target, Image)> {
+pub(crate) fn open_named(path: &Path, modules: &[Module]) -> Result<Image> {
     let target = tlscope_targets::named(path)?;
-    let image = Image::open(&target, modules).with_context(|| target.shown.clone())?;
-    Ok((target, image))
+    Image::open(&target, modules, &mut Known::default()).with_context(|| target.shown.clone())
 }
 
 /// The plans of an image, with names from separate debug files where there are any.
 pub(crate) fn analyze(file: &mut File, path: &Path, modules: &[Module]) -> Result<Vec<Plan>> {
+    analyze_bytes(&read(file)?, path, modules)
+}
+
+fn analyze_bytes(bytes: &[u8], path: &Path, modules: &[Module]) -> Result<Vec<Plan>> {
+    let files = Installed { path };
+    Ok(tlscope_image::analyze_with(bytes, &files, modules)?)
+}
+
+fn read(file: &mut File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    Ok(tlscope_image::analyze_with(
-        &bytes,
-        &Installed { path },
-        modules,
-    )?)
+    Ok(bytes)
 }
 
 /// Debug files where Debian's and Fedora's debug packages put them.

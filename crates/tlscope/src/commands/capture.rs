@@ -4,11 +4,21 @@ use std::path::PathBuf;
 
 use tlscope_image::plan::Module;
 
-use crate::args::{CaptureArgs, GnutlsArgs, GotlsArgs, NssArgs, TlsArgs};
+use crate::args::{AllArgs, CaptureArgs, GnutlsArgs, GotlsArgs, NssArgs, TlsArgs};
 use crate::capture::images::Claim;
 use crate::config::{Config, Wanted};
 use crate::modules::row;
 use crate::{Exit, Failure, capture};
+
+pub(crate) fn all(args: &AllArgs) -> Result<u8, Failure> {
+    let wanted = Wanted {
+        modules: Module::ALL.to_vec(),
+        name: "all",
+        libraries: Vec::new(),
+        claim: Claim::default(),
+    };
+    capture::run(&config(wanted, &args.capture)?)
+}
 
 pub(crate) fn tls(args: &TlsArgs) -> Result<u8, Failure> {
     capture::run(&tls_config(args)?)

@@ -8,7 +8,7 @@ use tlscope_image::plan::Module;
 use tlscope_probe::{AttachMode, Calls, Features, Needs, ObjectKind, Options, Tracer, features};
 use tlscope_targets::{Finder, Target};
 
-use crate::capture::images::{Image, title};
+use crate::capture::images::{Image, Known, title};
 use crate::modules;
 use crate::{Exit, Failure};
 
@@ -168,7 +168,7 @@ fn libraries(out: &mut impl Write) -> io::Result<()> {
 
 fn library(out: &mut impl Write, target: &Target) -> io::Result<()> {
     writeln!(out, "  {} ({} processes)", target.shown, target.users.len())?;
-    match Image::open(target, &[Module::Tls]) {
+    match Image::open(target, &[Module::Tls], &mut Known::default()) {
         Ok(image) => image.plans.iter().try_for_each(|plan| {
             let [data, secrets] = [plan.data_probes().count(), plan.secret_probes().count()];
             writeln!(

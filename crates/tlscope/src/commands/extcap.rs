@@ -112,13 +112,3 @@ fn capture_to_pipe(args: &ExtcapArgs) -> Result<u8, Failure> {
     };
     capture::run(&tls_config(&tls)?)
 }
-
-/// Started by Wireshark under whatever name, the program gets no subcommand.
-pub(crate) fn with_subcommand(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let begins = |word: &OsString, with| word.to_str().is_some_and(|w| w.starts_with(with));
-    let no_subcommand = arguments.get(1).is_some_and(|word| begins(word, "--"));
-    if no_subcommand && arguments.iter().any(|word| begins(word, "--extcap-")) {
-        arguments.insert(1, "extcap".into());
-    }
-    arguments
-}

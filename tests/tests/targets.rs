@@ -1,0 +1,130 @@
+//! Programs and libraries that come, go and hide: found without being named.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tlscope_tests::peer::compiled;
+use tlscope_tests::program::must;
+use tlscope_tests::python::{PythonServer, Script, client};
+use tlscope_tests::{Peer, SYSTEM_LIBSSL, Scene, Tlscope};
+
+/// A copy of the system's library: another inode, so another image.
+fn copy(scene: &Scene, name: &str) -> PathBuf {
+    let path = scene.path(name);
+    fs::create_dir_all(path.parent().expect("a directory")).expect("its directory");
+    fs::copy(SYSTEM_LIBSSL, &path).expect("copy the library");
+    path
+}
+
+#[test]
+fn a_program_that_comes_later_with_a_library_of_its_own_is_captured_whole() {
+    let scene = Scene::new("later");
+    let library = copy(&scene, "lib/libssl.so.3");
+    let script = Script {
+        up: 1000,
+        down: 2000,
+        library_path: library.parent().map(Path::to_owned),
+        ..Script::default()
+    };
+    let capture = Tlscope::json().start(&scene);
+    let server = PythonServer::start(&scene, &script);
+    let clients = client(&scene, server.port, &script);
+    let servers = server.finish();
+    let records = capture.stop().records();
+    for side in clients.iter().chain(&servers) {
+        let ours = records.only(side.pid);
+        assert_eq!(ours.sent.digest(), side.sent());
+        assert_eq!(ours.received.digest(), side.received());
+    }
+}
+
+/// As a package upgrade does it: the new file takes the name of the old one.
+#[test]
+fn a_library_that_is_replaced_is_probed_anew_and_the_old_one_stays() {
+    let scene = Scene::new("replaced");
+    let library = copy(&scene, "libssl.so.3");
+    let mut before = Peer::on(&library).set("wait").start(&scene);
+    let mut capture = Tlscope::json().start(&scene);
+    fs::remove_file(&library).expect("remove the old one");
+    copy(&scene, "libssl.so.3");
+    let mut after = Peer::on(&library).set("wait").start(&scene);
+    let name = library.display().to_string();
+    capture.program().until("the new library", |p| {
+        (p.stderr_so_far().matches(&name).count() >= 2).then_some(())
+    });
+    before.go();
+    after.go();
+    let talks = [before.finish(), after.finish()];
+    let records = capture.stop().records();
+    for talk in &talks {
+        talk.assert_captured(&records);
+    }
+}
+
+/// A file system in memory that goes with the test.
+struct Memory(PathBuf);
+
+impl Memory {
+    fn mount(path: PathBuf) -> Self {
+        fs::create_dir_all(&path).expect("a directory to mount on");
+        must(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "none"])
+                .arg(&path),
+        );
+        Self(path)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        must(Command::new("umount").arg("-l").arg(&self.0));
+    }
+}
+
+/// Two containers of one image: an overlay each over one lower directory, seen in a mount
+/// namespace of its own. A probe sits on the lower file, so the second is not to be probed again.
+#[test]
+fn programs_in_containers_on_overlays_are_captured_once() {
+    const ENTER: &str = "mkdir -p $0/$1/up $0/$1/work $0/$1/root && \
+        mount -t overlay overlay -o lowerdir=$0/lower,upperdir=$0/$1/up,workdir=$0/$1/work $0/$1/root && \
+        ip link set lo up && shift && exec \"$@\"";
+    let scene = Scene::new("overlay");
+    let base = Memory::mount(scene.path("base"));
+    copy(&scene, "base/lower/libssl.so.3");
+    let mut capture = Tlscope::json().start(&scene);
+    let mut talks = Vec::new();
+    for name in ["one", "two"] {
+        let library = base.0.join(name).join("root/libssl.so.3");
+        let words = ["unshare", "--mount", "--net", "sh", "-c", ENTER].map(OsString::from);
+        let own = [base.0.clone().into(), name.into(), compiled().into()];
+        let peer = Peer::on(&library).launched_by(words.into_iter().chain(own));
+        let mut peer = peer.set("wait").start(&scene);
+        assert!(
+            !library.exists(),
+            "it is in the namespace of the peer alone"
+        );
+        capture.program().until("the container's library", |p| {
+            p.stderr_so_far().contains("root/libssl.so.3").then_some(())
+        });
+        peer.go();
+        talks.push(peer.finish());
+    }
+    let captured = capture.stop();
+    let shown = captured
+        .finished
+        .stderr
+        .matches("root/libssl.so.3: OpenSSL");
+    assert_eq!(
+        shown.count(),
+        1,
+        "probed once: {}",
+        captured.finished.stderr
+    );
+    let records = captured.records();
+    for talk in &talks {
+        talk.assert_captured(&records);
+    }
+}
