@@ -11,6 +11,7 @@ pub mod digest;
 pub mod fixtures;
 pub mod gnutls;
 pub mod go;
+pub mod har;
 pub mod keylog;
 pub mod messages;
 pub mod network;

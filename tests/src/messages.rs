@@ -248,6 +248,66 @@ impl Messages {
     }
 }
 
+/// An answer as its end tells it, of a capture that may lack what came before.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub pid: u64,
+    pub method: String,
+    pub target: String,
+    pub status: u64,
+    pub complete: bool,
+    /// All fields of its head were known.
+    pub head_is_whole: bool,
+    /// Of the content that `message` objects hold.
+    pub content: Digest,
+}
+
+/// The answers of a capture in the order of their ends. Unlike [`Messages`] this takes
+/// a capture with holes.
+#[track_caller]
+pub fn answers(output: &[u8]) -> Vec<Answer> {
+    let mut contents: BTreeMap<_, (bool, Vec<u8>)> = BTreeMap::new();
+    let mut answers = Vec::new();
+    let lines = output.split(|&b| b == b'\n').filter(|l| !l.is_empty());
+    for line in lines {
+        let object: Value = serde_json::from_slice(line).expect("an object of JSON");
+        let is_answer = object["name"]
+            .as_str()
+            .is_some_and(|n| n.ends_with("Response"));
+        if object["kind"] != "message" || !is_answer {
+            continue;
+        }
+        let key = (
+            side(&object),
+            number(&object, "exchange"),
+            object["stream"].as_u64(),
+        );
+        match text(&object, "part") {
+            "head" => {
+                let fields = object["http"]["headers"].as_array().expect("headers");
+                let known = |f: &Value| !f[0].as_str().is_some_and(|name| name.starts_with('['));
+                contents.insert(key, (fields.iter().all(known), Vec::new()));
+            }
+            "content" => contents.entry(key).or_default().1.extend(payload(&object)),
+            "end" => {
+                let (head_is_whole, content) = contents.remove(&key).unwrap_or_default();
+                let word = |member: &str| object[member].as_str().unwrap_or_default().to_owned();
+                answers.push(Answer {
+                    pid: number(&object, "pid"),
+                    method: word("method"),
+                    target: word("target"),
+                    status: number(&object, "status"),
+                    complete: object["complete"] == true,
+                    head_is_whole,
+                    content: Digest::of(&content),
+                });
+            }
+            _ => {}
+        }
+    }
+    answers
+}
+
 impl Message {
     /// Its number within the capture, which the answer has too.
     fn number(&self) -> (&str, u64, Option<u64>) {

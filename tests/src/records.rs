@@ -299,7 +299,8 @@ impl Connection {
         (self.pid, self.uid, self.comm) = (who.pid, who.uid, who.comm);
         self.fd = who.fd.or(self.fd);
         self.local = who.local.or(self.local.take());
-        self.remote = who.remote.or(self.remote.take());
+        let known = who.remote.filter(|remote| remote != "unknown");
+        self.remote = known.or(self.remote.take());
     }
 
     fn stream(&mut self, direction: Direction) -> &mut Stream {

@@ -48,7 +48,11 @@ pub struct SecretEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Close {
     pub time: Timestamp,
+    /// Who freed it.
+    pub process: Process,
     pub connection: ConnectionKey,
+    /// As far as it is known here: what the connection's data said stays.
+    pub socket: Socket,
     /// Bytes that calls carried, captured or lost, by direction (`Direction as usize`).
     pub total: [u64; 2],
 }

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use crate::decode::{Head, MessageKind, Start};
-use crate::event::Address;
+use crate::event::{Address, Process, Socket};
 use crate::item::{ConnectionInfo, Item, MessagePart};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Filter {
             Item::Close(closed) => self.accepts_connection(closed.connection),
             Item::Data(block) => {
                 let heads = (block.request, block.head);
-                self.accepts_connection(block.connection)
+                self.accepts_origin(block.process, block.connection.socket)
                     && self.accepts_message(
                         block.kind,
                         heads.0.map(|h| &**h),
@@ -75,23 +75,38 @@ impl Filter {
                     }
                     _ => (message.request.map(|h| &**h), message.head.map(|h| &**h)),
                 };
-                self.accepts_connection(message.connection)
+                self.accepts_origin(message.process, message.connection.socket)
                     && self.accepts_message(message.kind, request, head)
             }
-            Item::Secret(_) => true,
+            // Before the first byte the address may not be known: data that is shown
+            // must not lack its secrets.
+            Item::Secret(event) => {
+                self.accepts_comm(&event.process)
+                    && (event.socket.address == Address::Unknown || self.accepts_port(event.socket))
+            }
         }
     }
 
     pub fn accepts_connection(&self, connection: &ConnectionInfo) -> bool {
-        let comm = connection.process.comm.to_string();
-        any_or_empty(&self.comms, |wanted| *wanted == comm)
-            && any_or_empty(&self.ports, |port| match connection.socket.address {
-                Address::Inet { local, remote } => [local, remote]
-                    .iter()
-                    .map(SocketAddr::port)
-                    .any(|known| known == *port),
-                Address::Unknown | Address::Unix => false,
-            })
+        self.accepts_origin(&connection.process, connection.socket)
+    }
+
+    fn accepts_origin(&self, process: &Process, socket: Socket) -> bool {
+        self.accepts_comm(process) && self.accepts_port(socket)
+    }
+
+    fn accepts_comm(&self, process: &Process) -> bool {
+        any_or_empty(&self.comms, |wanted| *wanted == process.comm.to_string())
+    }
+
+    fn accepts_port(&self, socket: Socket) -> bool {
+        any_or_empty(&self.ports, |port| match socket.address {
+            Address::Inet { local, remote } => [local, remote]
+                .iter()
+                .map(SocketAddr::port)
+                .any(|known| known == *port),
+            Address::Unknown | Address::Unix => false,
+        })
     }
 
     /// A message whose head is not complete yet passes: it may be a wanted one.

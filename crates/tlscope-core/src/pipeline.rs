@@ -10,9 +10,7 @@ mod piece;
 use std::time::Duration;
 
 use crate::decode::{Conversation, Output};
-use crate::event::{
-    Close, Comm, ConnectionKey, Data, Direction, Event, Process, Socket, Timestamp,
-};
+use crate::event::{Close, ConnectionKey, Data, Direction, Event, Timestamp};
 use crate::filter::Filter;
 use crate::flow::{Arrival, Flow, FlowTable, Placement};
 use crate::item::{CloseReason, Closed, Item};
@@ -93,13 +91,9 @@ impl Pipeline {
         match event {
             Event::Data(data) => self.data(&data),
             Event::Secret(secret) => self.outlet.item(&Item::Secret(&secret)),
-            Event::Close(Close {
-                time,
-                connection,
-                total,
-            }) => {
-                self.totals(connection, total, time)?;
-                self.close(connection, time, CloseReason::Closed)
+            Event::Close(close) => {
+                self.totals(&close)?;
+                self.close(close.connection, close.time, CloseReason::Closed)
             }
         }
     }
@@ -123,14 +117,33 @@ impl Pipeline {
         Ok(())
     }
 
-    /// What the kernel side counted for a connection, by direction
-    /// (`Direction as usize`). What has not come when the connection ends is lost.
-    pub fn connection_totals(
-        &mut self,
-        key: ConnectionKey,
-        total: [u64; 2],
-    ) -> Result<(), SinkError> {
-        self.totals(key, total, self.latest)
+    /// What the kernel side counted for a connection. What has not come when the
+    /// connection ends is lost. One of which nothing was seen is opened here, so
+    /// that its loss is told.
+    pub fn totals(&mut self, of: &Close) -> Result<(), SinkError> {
+        let Close {
+            connection: key,
+            total,
+            ..
+        } = *of;
+        if self.flows.unseen(key, total) {
+            self.make_room(key)?;
+            let arrival = Arrival {
+                time: of.time,
+                key,
+                process: &of.process,
+                socket: of.socket,
+            };
+            let (flow, _) = self.flows.get_or_create(arrival);
+            self.summary.connections += 1;
+            self.outlet.item(&Item::Open(&flow.info))?;
+        }
+        if let Some(flow) = self.flows.get_mut(key) {
+            for (stream, total) in flow.streams.iter_mut().zip(total) {
+                stream.expect(total);
+            }
+        }
+        Ok(())
     }
 
     /// The numbers so far. Bytes that have not come yet are not lost yet.
@@ -218,39 +231,6 @@ impl Pipeline {
         self.assembler
             .flush(&mut flow.state.pending, &flow.info, &mut self.outlet)?;
         self.flows.close(key, time, reason);
-        Ok(())
-    }
-
-    /// A connection of which nothing was seen is opened here, so that its loss is told.
-    fn totals(
-        &mut self,
-        key: ConnectionKey,
-        total: [u64; 2],
-        time: Timestamp,
-    ) -> Result<(), SinkError> {
-        if self.flows.unseen(key, total) {
-            self.make_room(key)?;
-            let process = Process {
-                pid: key.pid,
-                tid: key.pid,
-                uid: 0,
-                comm: Comm::default(),
-            };
-            let arrival = Arrival {
-                time,
-                key,
-                process: &process,
-                socket: Socket::default(),
-            };
-            let (flow, _) = self.flows.get_or_create(arrival);
-            self.summary.connections += 1;
-            self.outlet.item(&Item::Open(&flow.info))?;
-        }
-        if let Some(flow) = self.flows.get_mut(key) {
-            for (stream, total) in flow.streams.iter_mut().zip(total) {
-                stream.expect(total);
-            }
-        }
         Ok(())
     }
 

@@ -154,7 +154,7 @@ fn captured_and_lost_come_to_what_was_sent() {
 fn a_connection_lost_as_a_whole_is_told() {
     let mut recorder = Recorder::text(TextOptions::default());
     recorder.close([0, 50]).tick(5_000_000_000);
-    recorder.check("-- 50 bytes lost (sent, offset 0) -- UUID:42_42__-1_1_unknown\n\n");
+    recorder.check("-- 50 bytes lost (sent, offset 0) -- UUID:42_43_curl_-1_1_unknown\n\n");
     assert_eq!(
         recorder.finish().of(Sent),
         Bytes {

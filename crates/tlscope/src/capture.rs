@@ -25,11 +25,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use tlscope_core::event::{Event, Timestamp};
+use tlscope_core::event::{Comm, Event, Process, Timestamp};
 use tlscope_core::pipeline::{Pipeline, PipelineOptions};
 use tlscope_core::sink::SinkError;
 use tlscope_core::summary::CaptureCounters;
-use tlscope_probe::abi::{self, COUNTERS, Record, Unit};
+use tlscope_probe::abi::{COUNTERS, Record, Unit};
 use tlscope_probe::mappings::Mappings;
 use tlscope_probe::{EventSource, LoadError, Options, Tracer, features};
 use tlscope_targets::Finder;
@@ -437,22 +437,29 @@ fn compare_totals(tracer: &Tracer, receiver: &mut Receiver, of_process: impl Fn(
     if lost.all(|(row, value)| row.unit != Unit::Bytes || value == 0) {
         return;
     }
+    let (clock, now) = (receiver.clock, receiver.now());
     let closed = tracer.unsent_closes().into_iter();
-    let closed = closed.map(|close| (close.header.pid, close.connection, close.total));
-    let open = tracer.connections().into_iter().map(|(key, connection)| {
-        let id = abi::ConnectionId {
-            object: key.object,
-            generation: connection.generation,
-        };
-        let mut total = connection.total;
-        total[abi::DIRECTION_SENT as usize] += connection.ahead;
-        (key.pid, id, total)
-    });
-    for (pid, id, total) in closed.chain(open).filter(|row| of_process(row.0)) {
-        let result = receiver
-            .pipeline
-            .connection_totals(records::key(pid, id), total);
+    let closed = closed.map(|record| records::close(&record, clock));
+    let open = tracer.connections().into_iter();
+    let open =
+        open.map(|(key, connection)| records::so_far(&key, &connection, process_of(key.pid), now));
+    for close in closed.chain(open).filter(|c| of_process(c.connection.pid)) {
+        let result = receiver.pipeline.totals(&close);
         let _ = receiver.keep(result);
+    }
+}
+
+/// As far as it is there to ask: a connection of which nothing came names no thread.
+fn process_of(pid: u32) -> Process {
+    let known = tlscope_targets::process(pid);
+    let (uid, comm) = known.map_or_else(Default::default, |process| {
+        (process.uid, Comm::new(process.comm.as_bytes()))
+    });
+    Process {
+        pid,
+        tid: pid,
+        uid,
+        comm,
     }
 }
 

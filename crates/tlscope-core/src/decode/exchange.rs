@@ -21,7 +21,7 @@ pub struct Finished {
     pub duration: Duration,
     /// Of a response whose request was seen.
     pub timing: Option<Timing>,
-    /// Its framing said that it ended; otherwise it was cut off.
+    /// Its framing said that it ended, and nothing of it was lost.
     pub complete: bool,
 }
 
@@ -64,6 +64,8 @@ pub(super) struct Message {
     framed: bool,
     transferred: u64,
     decoded: u64,
+    /// Bytes of the content were lost.
+    holed: bool,
 }
 
 impl Message {
@@ -75,7 +77,7 @@ impl Message {
         head: Arc<Head>,
     ) -> Self {
         let content = Content::of(&head);
-        let (asked, framed, transferred, decoded) = (None, false, 0, 0);
+        let (asked, framed, transferred, decoded, holed) = (None, false, 0, 0, false);
         Self {
             kind,
             exchange,
@@ -87,6 +89,7 @@ impl Message {
             framed,
             transferred,
             decoded,
+            holed,
         }
     }
 
@@ -170,8 +173,9 @@ impl Message {
         Show::View
     }
 
-    /// Bytes of the content are lost.
+    /// Bytes of the content are lost; 0 if it is not known how many.
     pub(super) fn lose_content(&mut self, length: u64) {
+        self.holed = true;
         self.transferred += length;
         self.content.lose();
     }
@@ -189,7 +193,7 @@ impl Message {
                 first_byte: self.begun.since(asked.begun),
                 total: time.since(asked.begun),
             }),
-            complete,
+            complete: complete && !self.holed,
         };
         self.note(NotePart::Finished(finished), output);
     }

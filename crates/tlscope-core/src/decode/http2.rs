@@ -510,12 +510,16 @@ impl Half {
         } = *block;
         let fields = block.decode(&mut self.hpack, &mut output.view);
         let behind_head = self.has_message(header.stream, shared);
+        if promised.is_some() {
+            self.learn(Some(MessageKind::Http2Response), shared);
+        } else if !behind_head {
+            self.learn(fields.told(), shared);
+        }
         let head = fields.into_head(self.kind(shared), behind_head);
         if let Some(promised) = promised {
             shared.streams.promise(promised, Arc::new(head), *time);
             return false;
         }
-        self.learn(&head, shared);
         let (direction, kind) = (self.direction, self.kind(shared));
         let block = Block {
             direction,
@@ -535,15 +539,13 @@ impl Half {
             .is_some_and(|side| side.message.is_some())
     }
 
-    /// A head tells who the client is, if that was not seen.
-    fn learn(&self, head: &Head, shared: &mut Shared) {
-        use super::Start;
+    /// What this direction carries tells who the client is, if that was not seen.
+    fn learn(&self, carries: Option<MessageKind>, shared: &mut Shared) {
         if shared.client.is_none() {
-            shared.client = match head.start() {
-                Start::Request { .. } => Some(self.direction),
-                Start::Response { .. } => Some(self.direction.opposite()),
-                Start::Trailers => None,
-            };
+            shared.client = carries.map(|kind| match kind {
+                MessageKind::Http2Request => self.direction,
+                _ => self.direction.opposite(),
+            });
         }
     }
 }

@@ -6,6 +6,7 @@
 //! brackets of its file.
 
 mod entry;
+mod fields;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -263,13 +263,12 @@ fn push_process(object: &mut Object<'_>, process: &Process) {
     object.text("comm", &process.comm.to_string());
 }
 
-/// What is not known is left out.
 fn push_socket(object: &mut Object<'_>, socket: Socket) {
     if let Some(fd) = socket.fd {
         object.signed("fd", i64::from(fd));
     }
     match socket.address {
-        Address::Unknown => {}
+        Address::Unknown => object.text("remote", "unknown"),
         Address::Unix => object.text("remote", "unix"),
         Address::Inet { local, remote } => {
             object.display("local", &super::canonical(local));

@@ -158,6 +158,15 @@ const KEY: ConnectionKey = ConnectionKey {
     generation: 3,
 };
 
+fn fuzz() -> Process {
+    Process {
+        pid: 1,
+        tid: 1,
+        uid: 0,
+        comm: Comm(*b"fuzz\x1b[31m\0\0\0\0\0\0\0"),
+    }
+}
+
 impl Run {
     fn new() -> Self {
         let (text, json) = (Shared::default(), Shared::default());
@@ -220,7 +229,9 @@ impl Run {
         let total = self.offsets.map(|offset| offset + more);
         let close = Close {
             time: Timestamp(self.time),
+            process: fuzz(),
             connection: KEY,
+            socket: Socket::default(),
             total,
         };
         (self.offsets, self.known) = (total, total);
@@ -234,12 +245,7 @@ impl Run {
         *known = (*known).max(call + length);
         let data = Data {
             time: Timestamp(self.time),
-            process: Process {
-                pid: 1,
-                tid: 1,
-                uid: 0,
-                comm: Comm(*b"fuzz\x1b[31m\0\0\0\0\0\0\0"),
-            },
+            process: fuzz(),
             connection: KEY,
             socket: Socket::default(),
             direction,

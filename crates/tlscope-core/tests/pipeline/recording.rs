@@ -170,7 +170,9 @@ impl Recorder {
     pub(crate) fn close(&mut self, total: [u64; 2]) -> &mut Self {
         let close = Close {
             time: Timestamp(self.time),
+            process: self.process.clone(),
             connection: self.key,
+            socket: Socket::default(),
             total,
         };
         self.pipeline().event(Event::Close(close)).unwrap();

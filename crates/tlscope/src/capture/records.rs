@@ -56,12 +56,41 @@ pub(crate) fn event<'a>(record: &'a Record<'a>, clock: Clock) -> Option<Event<'a
             client_random: secret.client_random,
             secret: Secret::new(secret.secret())?,
         })),
-        Record::Close(close) => Some(Event::Close(Close {
-            time: clock.wall(close.header.time_ns),
-            connection: key(close.header.pid, close.connection),
-            total: close.total,
-        })),
+        Record::Close(record) => Some(Event::Close(close(record, clock))),
         Record::Owner(_) => None,
+    }
+}
+
+/// The record has no socket: it is written when the object is freed.
+pub(crate) fn close(record: &abi::CloseRecord, clock: Clock) -> Close {
+    Close {
+        time: clock.wall(record.header.time_ns),
+        process: process(&record.header),
+        connection: key(record.header.pid, record.connection),
+        socket: Socket::default(),
+        total: record.total,
+    }
+}
+
+/// What the kernel side holds of a connection that is still open.
+pub(crate) fn so_far(
+    key: &abi::ConnectionKey,
+    connection: &abi::Connection,
+    process: Process,
+    now: Timestamp,
+) -> Close {
+    let mut total = connection.total;
+    total[abi::DIRECTION_SENT as usize] += connection.ahead;
+    Close {
+        time: now,
+        process,
+        connection: ConnectionKey {
+            pid: key.pid,
+            object: key.object,
+            generation: connection.generation,
+        },
+        socket: socket(&connection.socket),
+        total,
     }
 }
 
@@ -90,7 +119,7 @@ pub(crate) fn ownership(record: &abi::OwnerRecord) -> Vec<Ownership> {
     protocols.iter().map(of).collect()
 }
 
-pub(crate) fn key(pid: u32, connection: abi::ConnectionId) -> ConnectionKey {
+fn key(pid: u32, connection: abi::ConnectionId) -> ConnectionKey {
     ConnectionKey {
         pid,
         object: connection.object,

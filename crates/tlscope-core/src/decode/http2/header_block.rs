@@ -4,6 +4,35 @@ use super::frame::{self, FrameHeader};
 use crate::decode::hpack::Hpack;
 use crate::decode::{Head, MessageKind, View, ViewPart};
 
+/// Fields that requests alone have (RFC 9113 section 8.3.1, RFC 9110 section 10.1)...
+const OF_REQUESTS: [&str; 11] = [
+    ":scheme",
+    ":authority",
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "authorization",
+    "cookie",
+    "origin",
+    "referer",
+    "te",
+    "user-agent",
+];
+/// ... and responses alone (RFC 9110 sections 10.2 and 8.8).
+const OF_RESPONSES: [&str; 11] = [
+    "accept-ranges",
+    "age",
+    "alt-svc",
+    "date",
+    "etag",
+    "last-modified",
+    "location",
+    "server",
+    "set-cookie",
+    "vary",
+    "www-authenticate",
+];
+
 #[derive(Debug)]
 pub(super) struct HeaderBlock {
     pub(super) header: FrameHeader,
@@ -100,6 +129,25 @@ impl Fields {
             _ => {}
         }
         self.head.push(name, value);
+    }
+
+    /// What the fields are of, as far as they tell by themselves: of a connection
+    /// that was attached to late, pseudo-header fields may not be known.
+    pub(super) fn told(&self) -> Option<MessageKind> {
+        if self.status.is_some() {
+            return Some(MessageKind::Http2Response);
+        }
+        if self.method.is_some() || self.path.is_some() {
+            return Some(MessageKind::Http2Request);
+        }
+        self.head.fields().find_map(|(name, _)| {
+            let of = |names: &[&str]| names.iter().any(|known| known.as_bytes() == name);
+            if of(&OF_REQUESTS) {
+                Some(MessageKind::Http2Request)
+            } else {
+                of(&OF_RESPONSES).then_some(MessageKind::Http2Response)
+            }
+        })
     }
 
     /// Without the pseudo-header fields that tell, a block behind a head is a

@@ -261,6 +261,30 @@ fn attached_in_the_middle_frames_are_found() {
 }
 
 #[test]
+fn attached_in_the_middle_to_a_server_roles_are_not_guessed_for_good() {
+    let mut t = Transcript::default();
+    // The end of a request's content, and an answer whose status is not known.
+    t.call(Received, &frame(0, 1, 7, b"rest"));
+    t.call(Sent, &frame(1, 5, 7, b"\xbe\xbf"));
+    t.notes.clear();
+    t.call(Received, &frame(1, 5, 9, REQUEST));
+    t.call(Sent, &frame(1, 5, 9, RESPONSE));
+    assert!(t.notes.contains("9 HTTP2Request: Request"), "{}", t.notes);
+    assert!(
+        t.notes
+            .ends_with("9 HTTP2Response: finished 0 Some(1) true\n"),
+        "{}",
+        t.notes
+    );
+    // Nor by a status that is not known, where another field tells.
+    let mut t = Transcript::default();
+    t.call(Sent, &frame(1, 5, 7, b"\xbe\x76\x01x"));
+    t.call(Received, &frame(1, 5, 9, b"\xbe"));
+    assert!(t.notes.contains("7 HTTP2Response"), "{}", t.notes);
+    assert!(t.notes.contains("9 HTTP2Request"), "{}", t.notes);
+}
+
+#[test]
 fn lost_content_leaves_the_framing() {
     let mut t = Transcript::default();
     t.call(Sent, &[opening(), frame(1, 5, 1, REQUEST)].concat());
@@ -271,7 +295,7 @@ fn lost_content_leaves_the_framing() {
     t.notes.clear();
     t.call(Received, &data[90..]);
     assert!(
-        t.notes.ends_with("finished 100 Some(3) true\n"),
+        t.notes.ends_with("finished 100 Some(3) false\n"),
         "{}",
         t.notes
     );

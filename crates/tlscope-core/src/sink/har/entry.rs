@@ -1,20 +1,25 @@
 //! One entry of a HAR file: a request, its response, and what came between.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::decode::{Finished, Head, Start, Timing};
-use crate::event::{Address, Timestamp};
+use super::fields;
+use crate::decode::{Finished, Head, MessageKind, Start, Timing};
+use crate::event::{Address, Direction, Timestamp};
 use crate::item::{ConnectionId, ConnectionInfo, Message};
+use crate::sink::canonical;
 use crate::sink::json::push_base64;
-use crate::sink::json::writer::{Object, push_string};
+use crate::sink::json::writer::Object;
 
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) begun: Timestamp,
     connection: ConnectionId,
     address: Address,
+    /// This process is the server.
+    serves: bool,
     pid: u32,
     comm: String,
     request: Side,
@@ -36,10 +41,15 @@ struct Side {
 impl Entry {
     pub(super) fn new(message: &Message<'_>) -> Self {
         let ConnectionInfo { id, socket, .. } = message.connection;
+        let is_request = matches!(
+            message.kind,
+            MessageKind::Http1Request | MessageKind::Http2Request
+        );
         Self {
             begun: message.time,
             connection: *id,
             address: socket.address,
+            serves: is_request == (message.direction == Direction::Received),
             pid: message.process.pid,
             comm: message.process.comm.to_string(),
             request: Side::default(),
@@ -127,12 +137,19 @@ impl Entry {
             timings.with("receive", |out| push_milliseconds(out, receive));
             timings.close();
         });
-        if let Address::Inet { remote, .. } = self.address {
-            entry.display("serverIPAddress", &remote.ip().to_canonical());
+        if let Some(server) = self.server() {
+            entry.display("serverIPAddress", &server.ip());
         }
         entry.display("connection", &self.connection);
         entry.text("comment", &self.comment());
         entry.close();
+    }
+
+    fn server(&self) -> Option<SocketAddr> {
+        let Address::Inet { local, remote } = self.address else {
+            return None;
+        };
+        Some(canonical(if self.serves { local } else { remote }))
     }
 
     fn comment(&self) -> String {
@@ -141,6 +158,9 @@ impl Entry {
         if cut > 0 {
             // Writing to a String does not fail.
             let _ = write!(comment, "; {cut} bytes of content left away");
+        }
+        if self.request.head.is_none() {
+            comment += "; no request was seen";
         }
         if !self.response.finished {
             comment += "; no whole response was seen";
@@ -151,20 +171,24 @@ impl Entry {
     fn push_request(&self, out: &mut Vec<u8>) {
         let head = self.request.head.as_deref();
         let mut request = Object::nested(out);
-        let (method, url) = match head.map(Head::start) {
-            Some(Start::Request { method, target }) => (method, url(head, target)),
-            _ => ("", String::new()),
+        let method = match head.map(Head::start) {
+            Some(Start::Request { method, .. }) => method,
+            _ => "[unknown]",
         };
+        let server = self.server().map(|server| server.to_string());
+        let server = server.as_deref().unwrap_or("unknown.invalid");
         request.text("method", method);
-        request.text("url", &url);
+        request.text("url", &fields::url(head, server));
         push_common(&mut request, head);
-        request.with("queryString", |out| push_query(out, head));
+        request.with("queryString", |out| fields::push_query(out, head));
         request.number("bodySize", self.request.transferred);
         if !self.request.content.is_empty() {
             request.with("postData", |out| {
                 let mut data = Object::nested(out);
-                data.text("mimeType", &media_type(head));
-                data.text("text", &String::from_utf8_lossy(&self.request.content));
+                data.text("mimeType", &fields::media_type(head));
+                data.with("params", |out| out.extend_from_slice(b"[]"));
+                // HAR has no encoding for what is sent; members of one's own begin so.
+                push_text(&mut data, &self.request.content, "_encoding");
                 data.close();
             });
         }
@@ -183,15 +207,19 @@ impl Entry {
         push_common(&mut response, head);
         response.with("content", |out| {
             let mut content = Object::nested(out);
-            let text = &self.response.content;
-            content.number("size", text.len() as u64 + self.response.cut);
-            content.text("mimeType", &media_type(head));
-            if let Ok(text) = str::from_utf8(text) {
-                content.text("text", text);
-            } else {
-                content.with("text", |out| push_base64(out, text));
-                content.text("encoding", "base64");
+            let Side {
+                content: text,
+                cut,
+                transferred,
+                ..
+            } = &self.response;
+            let size = text.len() as u64 + cut;
+            content.number("size", size);
+            if size > *transferred {
+                content.number("compression", size - transferred);
             }
+            content.text("mimeType", &fields::media_type(head));
+            push_text(&mut content, text, "encoding");
             content.close();
         });
         let location = head
@@ -203,71 +231,22 @@ impl Entry {
     }
 }
 
+fn push_text(object: &mut Object<'_>, content: &[u8], encoding: &str) {
+    if let Ok(text) = str::from_utf8(content) {
+        object.text("text", text);
+    } else {
+        object.with("text", |out| push_base64(out, content));
+        object.text(encoding, "base64");
+    }
+}
+
 /// Members that requests and responses share. Sizes of heads are not known:
 /// HTTP/2 compresses them.
 fn push_common(object: &mut Object<'_>, head: Option<&Head>) {
     object.text("httpVersion", head.map_or("", Head::version));
-    object.with("cookies", |out| out.extend_from_slice(b"[]"));
-    object.with("headers", |out| {
-        let fields = head.into_iter().flat_map(Head::fields);
-        push_pairs(
-            out,
-            fields.map(|(name, value)| {
-                (
-                    String::from_utf8_lossy(name).into_owned(),
-                    String::from_utf8_lossy(value).into_owned(),
-                )
-            }),
-        );
-    });
+    object.with("cookies", |out| fields::push_cookies(out, head));
+    object.with("headers", |out| fields::push_headers(out, head));
     object.signed("headersSize", -1);
-}
-
-fn push_pairs(out: &mut Vec<u8>, pairs: impl Iterator<Item = (String, String)>) {
-    out.push(b'[');
-    for (index, (name, value)) in pairs.enumerate() {
-        out.extend_from_slice(if index == 0 {
-            b"{\"name\":"
-        } else {
-            b",{\"name\":"
-        });
-        push_string(out, &name);
-        out.extend_from_slice(b",\"value\":");
-        push_string(out, &value);
-        out.push(b'}');
-    }
-    out.push(b']');
-}
-
-fn push_query(out: &mut Vec<u8>, head: Option<&Head>) {
-    let query = match head.map(Head::start) {
-        Some(Start::Request { target, .. }) => target.split_once('?').map_or("", |parts| parts.1),
-        _ => "",
-    };
-    let query = query.split('#').next().unwrap_or_default();
-    let pairs = query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name.to_owned(), value.to_owned())
-        });
-    push_pairs(out, pairs);
-}
-
-fn url(head: Option<&Head>, target: &str) -> String {
-    if !target.starts_with('/') {
-        return target.to_owned();
-    }
-    let host = head.and_then(Head::host).unwrap_or_default();
-    format!("https://{}{target}", String::from_utf8_lossy(host))
-}
-
-fn media_type(head: Option<&Head>) -> String {
-    let value = head
-        .and_then(|head| head.field("content-type"))
-        .unwrap_or_default();
-    String::from_utf8_lossy(value).into_owned()
 }
 
 fn push_milliseconds(out: &mut Vec<u8>, duration: Duration) {

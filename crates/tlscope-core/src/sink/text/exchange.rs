@@ -61,7 +61,7 @@ fn outcome(finished: &Finished, status: u16) -> String {
         );
     }
     if !finished.complete {
-        text.push_str(", cut off");
+        text.push_str(", incomplete");
     }
     text
 }
