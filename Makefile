@@ -10,8 +10,8 @@ BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev l
 DEMO_PACKAGES := $(BUILD_PACKAGES) openssl curl
 TEST_PACKAGES := $(DEMO_PACKAGES) clang-format-19 libssl-dev nginx redis-server redis-tools \
 	tshark tcpdump python3 python3-pip binutils util-linux mount iproute2 \
-	nghttp2-client nghttp2-server libnginx-mod-http-brotli-filter nodejs
-ZOO_PACKAGES := $(TEST_PACKAGES) g++
+	nghttp2-client nghttp2-server libnginx-mod-http-brotli-filter golang-go nodejs
+ZOO_PACKAGES := $(TEST_PACKAGES) g++ gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 
 # Crates whose tests need neither root nor a kernel.
 PURE := -p tlscope -p tlscope-core -p tlscope-image -p tlscope-probe -p tlscope-targets
@@ -23,7 +23,7 @@ help:
 	@echo 'make build  build target/release/tlscope'
 	@echo 'make test   all checks and tests (as root: they trace real programs)'
 	@echo 'make lint | unit | e2e   parts of make test'
-	@echo 'make zoo    run it on every target of docs/libraries.md, and write that page'
+	@echo 'make zoo    run it on every target of docs/libraries.md and docs/go.md, and write these pages'
 	@echo 'make zoo FILE=/path/to/libssl.so   any library or program; make zoo-quick: what CI runs'
 	@echo 'make http-load  pair 100,000 requests of h2load over HTTP/2, none lost'
 	@echo 'make bench  measure what capturing costs'

@@ -7,6 +7,7 @@
 
 pub mod examine;
 pub mod fetch;
+pub mod go;
 pub mod live;
 pub mod offline;
 pub mod outcome;

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use tlscope_tests::SYSTEM_LIBSSL;
+use tlscope_tests::Scene;
+use tlscope_tests::zoo::go::{Facts, Toolchain, WAYS};
 use tlscope_tests::zoo::{Row, TARGETS, examine, examine_file, report};
 
 #[track_caller]
@@ -44,6 +46,20 @@ fn boringssl_static_and_stripped() {
 #[test]
 fn arm64_offline() {
     check("openssl-bookworm-arm64");
+}
+
+#[test]
+fn go_builds_for_two_architectures() {
+    let scene = Scene::new("zoo-go");
+    let go = Toolchain::of_the_system();
+    let facts = Facts {
+        abi: "register",
+        labelled: true,
+        release: None,
+    };
+    let [plain, pie, ..] = WAYS;
+    go.check_builds(&scene, "amd64", &[plain, pie], facts);
+    go.check_builds(&scene, "arm64", &[plain], facts);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! One target from download to result.
 
+use std::env::consts::ARCH;
 use std::path::Path;
 
 use crate::Scene;
 use crate::zoo::fetch::{Specimen, fetch};
+use crate::zoo::go::{self, Facts, Toolchain};
 use crate::zoo::live::{self, Live};
 use crate::zoo::offline::{self, Truth};
 use crate::zoo::outcome::{Outcome, caught};
@@ -59,6 +61,11 @@ pub fn examine(target: &Target) -> Row {
             return row;
         }
     };
+    if let Run::GoToolchain { arch, facts } = target.run {
+        let toolchain = Toolchain::at(&specimen.image);
+        examine_toolchain(&scene, &toolchain, arch, facts, &mut row);
+        return row;
+    }
     let plan = match caught(|| Plan::of(&specimen.image)) {
         Ok(plan) => plan,
         Err(why) => {
@@ -81,13 +88,38 @@ fn check_plan(scene: &Scene, target: &Target, specimen: &Specimen, plan: &Plan) 
             stripped.assert_whole(target.family);
         }
     });
-    let twin = Outcome::of(|| {
-        if let Run::Offline { twin } = target.run {
+    let known = Outcome::of(|| match target.run {
+        Run::Offline { twin } => {
             let twin = named(twin).expect("a twin in the table");
             offline::assert_twins(plan, &Plan::of(&fetch(twin).image));
         }
+        Run::GoProgram(facts) => go::check_program(plan, facts),
+        _ => {}
     });
-    whole.and(truth).and(twin)
+    whole.and(truth).and(known)
+}
+
+/// Builds and checks in every way; the row shows the build that has the least to go by.
+pub fn examine_toolchain(
+    scene: &Scene,
+    toolchain: &Toolchain,
+    arch: &str,
+    facts: Facts,
+    row: &mut Row,
+) {
+    let builds = match caught(|| toolchain.check_builds(scene, arch, &go::WAYS, facts)) {
+        Ok(builds) => builds,
+        Err(why) => {
+            row.plan = Outcome::No(why);
+            return;
+        }
+    };
+    row.found = builds.last().map(|(_, image)| Plan::of(image));
+    if row.found.as_ref().is_some_and(|plan| plan.arch == ARCH) {
+        let live = caught(|| go::run_builds(scene, &builds));
+        let live = live.unwrap_or_else(Live::failed);
+        (row.text, row.keylog) = (live.text, live.keylog);
+    }
 }
 
 /// Returns the plan of the image without its symbol table, where it has one.
@@ -105,12 +137,9 @@ fn run(scene: &Scene, run: Run, specimen: &Specimen) -> Option<Live> {
         Run::PeerInRoot(tls) => caught(|| live::with_own_keylog(scene, specimen, tls, true)),
         Run::PeerAgainstSystem => caught(|| live::against_the_system(scene, specimen)),
         Run::Program(program, tls) => caught(|| programs::run(scene, specimen, program, tls)),
-        Run::Offline { .. } => return None,
+        Run::Offline { .. } | Run::GoToolchain { .. } | Run::GoProgram(_) => return None,
     };
-    Some(live.unwrap_or_else(|why| Live {
-        text: Outcome::No(why.clone()),
-        keylog: Outcome::No(why),
-    }))
+    Some(live.unwrap_or_else(Live::failed))
 }
 
 /// Any file: its plan, and a run where it can be driven.
@@ -150,7 +179,7 @@ pub fn examine_file(image: &Path) -> Row {
 
 /// A library that exports what the peer needs is loaded by it; programs go by their name.
 fn way_to_run(specimen: &Specimen, plan: &Plan) -> Option<Run> {
-    if plan.arch != std::env::consts::ARCH {
+    if plan.arch != ARCH {
         return None;
     }
     if let Some((program, _)) = programs::guess(&specimen.image) {

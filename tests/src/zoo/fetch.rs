@@ -148,7 +148,7 @@ fn directory_name(source: &Source) -> String {
         } => format!("built-{recipe}-{package}-{version}"),
     };
     // A dot would begin what `with_extension` takes off.
-    name.replace(['/', '.'], "_")
+    name.replace(['/', '.', ' '], "_")
 }
 
 /// The one file under `directory` of this path, whose file name may hold one `*`.

@@ -19,6 +19,17 @@ pub struct Live {
     pub keylog: Outcome,
 }
 
+impl Live {
+    /// It could not be run; why.
+    #[must_use]
+    pub fn failed(why: String) -> Self {
+        Self {
+            text: Outcome::No(why.clone()),
+            keylog: Outcome::No(why),
+        }
+    }
+}
+
 /// What each connection sends in each direction: one byte, just more than a TLS record, and long.
 pub const SIZES: [usize; 3] = [1, 16 * KIB + 1, MIB];
 
@@ -41,8 +52,13 @@ pub(super) struct Watch {
 impl Watch {
     #[track_caller]
     pub(super) fn start(scene: &Scene, image: &Path) -> Self {
+        Self::by(scene, Tlscope::json().with("libssl", image.display()))
+    }
+
+    /// By a command that writes JSON.
+    #[track_caller]
+    pub(super) fn by(scene: &Scene, tlscope: Tlscope) -> Self {
         let keylog = scene.fresh("captured.keylog");
-        let tlscope = Tlscope::json().with("libssl", image.display());
         let tlscope = tlscope.with("keylogfile", keylog.display());
         Self {
             capture: tlscope.start(scene),

@@ -116,7 +116,9 @@ pub fn assert_stripped_agrees(scene: &Scene, image: &Path, whole: &Plan) -> Plan
     let plan = Plan::of(&copy);
     fs::remove_file(&copy).expect("remove the stripped copy");
     for probe in &plan.probes {
-        let same = |p: &&Probe| p.role == probe.role && p.offset == probe.offset;
+        let same = |p: &&Probe| {
+            (&p.role, p.offset, &p.returns) == (&probe.role, probe.offset, &probe.returns)
+        };
         let there = whole.probes.iter().any(|p| same(&p));
         assert!(
             there,
@@ -195,6 +197,7 @@ mod tests {
             symbol: Some("SSL_read".into()),
             address: 0x1004,
             offset: 0x1004,
+            returns: Vec::new(),
             evidence: String::new(),
         };
         let plan = Plan {

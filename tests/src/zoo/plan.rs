@@ -26,6 +26,9 @@ pub struct Probe {
     pub symbol: Option<String>,
     pub address: u64,
     pub offset: u64,
+    /// Where a function of Go returns.
+    #[serde(default)]
+    pub returns: Vec<u64>,
     pub evidence: String,
 }
 
@@ -34,6 +37,17 @@ pub struct Layout {
     pub client_random: Option<Value>,
     pub master_secret: Option<Value>,
     pub sink: Sink,
+    pub go: Option<GoLayout>,
+}
+
+/// What only Go programs have.
+#[derive(Debug, Clone, Deserialize)]
+pub struct GoLayout {
+    pub abi: String,
+    pub goroutine: serde_json::Value,
+    pub key_log: String,
+    pub connection: Option<Value>,
+    pub tcp_fd: Option<Value>,
 }
 
 /// The sink's arguments.
@@ -55,8 +69,16 @@ pub struct Missing {
     pub why: String,
 }
 
-const DATA: [&str; 5] = ["write", "read", "write_ex", "read_ex", "write_ex2"];
-const SECRETS: [&str; 2] = ["secret_sink", "key_block"];
+const DATA: [&str; 7] = [
+    "write",
+    "read",
+    "write_ex",
+    "read_ex",
+    "write_ex2",
+    "go_write",
+    "go_read",
+];
+const SECRETS: [&str; 3] = ["secret_sink", "key_block", "go_key_log"];
 
 impl Plan {
     /// Asks `tlscope inspect`; panics with its words where there is no plan.
@@ -76,11 +98,19 @@ impl Plan {
         self.probes.iter().find(|p| p.role == role)
     }
 
+    /// The probe of reads.
+    pub fn data_probe(&self) -> Option<&Probe> {
+        let roles = ["read", "read_ex", "go_read"];
+        roles.into_iter().find_map(|role| self.probe(role))
+    }
+
     /// Plaintext in both directions.
     pub fn has_data(&self) -> bool {
         let has = |kind: &str| {
             let mut roles = self.roles().into_iter();
-            roles.any(|role| DATA.contains(&role) && role.starts_with(kind))
+            roles.any(|role| {
+                DATA.contains(&role) && role.trim_start_matches("go_").starts_with(kind)
+            })
         };
         has("read") && has("write")
     }
@@ -96,12 +126,20 @@ impl Plan {
     }
 
     /// How many loads lead from what the probe sees to the client random; none, where the
-    /// sink is handed the random itself.
+    /// sink is handed the random itself, as Go's is.
     pub fn steps_to_random(&self) -> Option<usize> {
+        if self.layout.go.is_some() {
+            return Some(0);
+        }
         match (&self.layout.client_random, self.layout.sink.client_random) {
             (Some(value), _) => Some(value.path.len()),
             (None, argument) => argument.map(|_| 0),
         }
+    }
+
+    #[track_caller]
+    pub fn go(&self) -> &GoLayout {
+        self.layout.go.as_ref().expect("the layout of a Go program")
     }
 
     /// The plan gives both, of the family that was expected.
@@ -125,7 +163,7 @@ impl Plan {
     /// How plaintext and secrets were found, in a line.
     pub fn evidence(&self) -> String {
         let mut parts = vec![format!("family: {}", self.recognised_by)];
-        if let Some(probe) = self.probe("read").or(self.probe("read_ex")) {
+        if let Some(probe) = self.data_probe() {
             parts.push(format!("read: {}", probe.evidence));
         }
         for probe in self.secrets() {

@@ -1,9 +1,9 @@
-//! The table in docs/libraries.md, and the same for a terminal.
+//! The tables in docs/libraries.md and docs/go.md, and the same for a terminal.
 
 use std::fmt::Write as _;
 
 use crate::zoo::examine::Row;
-use crate::zoo::plan::Plan;
+use crate::zoo::plan::{Plan, Probe};
 
 const HEAD: &str = "\
 # Libraries of the OpenSSL family
@@ -24,7 +24,7 @@ fares.
 
 ";
 
-pub fn markdown(rows: &[Row]) -> String {
+pub fn libraries(rows: &[Row]) -> String {
     let mut out = HEAD.to_owned();
     out += "| target | holds | architecture | version found | plan | text | key log | secrets found by | data found by |\n";
     out += "|---|---|---|---|---|---|---|---|---|\n";
@@ -59,6 +59,67 @@ pub fn markdown(rows: &[Row]) -> String {
     out
 }
 
+const GO_HEAD: &str = "\
+# Go programs
+
+Written by `make zoo`; do not edit.
+
+`tlscope gotls` finds Go's crypto/tls in any program or c-shared library that Go's own linker wrote, of Go
+1.8 or later, for x86_64 and aarch64: with symbols or stripped, position-independent or not, with cgo or
+without, with section headers or without them. No release decides anything; it is only shown.
+
+| what | found by |
+|---|---|
+| functions, their starts and ends | the function table (pclntab) of all its forms, which the runtime itself needs; checked against the module data, which also says where the text starts |
+| calling convention, form of `writeKeyLog` | how many bytes the table counts for a function's arguments and results; on x86_64 the code must agree |
+| the goroutine of a call | what a function reads its stack limit through |
+| returns | every RET, by disassembling the whole function |
+| `tls.Conn.conn`, `net.TCPConn` and its descriptor | the descriptors of Go's types, by the names of fields |
+
+Forks of crypto/tls under another path count too, where they have kept these functions. Of utls, what is
+sent through a `UConn` is not captured; `tlscope inspect` says so. The secrets of QUIC pass the same function; its
+plaintext does not. Programs made by gccgo or TinyGo, packed ones, and such with obfuscated names are not
+captured, and `tlscope` says why.
+
+The rows named for a release build one program in eight ways: plain, as PIE, with cgo and c-shared, each
+with symbols and stripped. The others are programs of strangers.
+
+* **plan**: complete; functions are where `readelf` says, returns where `go tool objdump` says; the stripped builds,
+  the build without its symbol table and the build without sections say the same; the release is
+  what the toolchain calls itself.
+* **text**: client and server, TLS 1.2 and 1.3, 1 byte to 1 MiB, in each of the six programs: all
+  bytes by SHA-256, with addresses and descriptors.
+* **key log**: the lines are those of the program's own `KeyLogWriter`.
+
+";
+
+pub fn go(rows: &[Row]) -> String {
+    let mut out = GO_HEAD.to_owned();
+    out +=
+        "| target | holds | architecture | release found | arguments | plan | text | key log |\n";
+    out += "|---|---|---|---|---|---|---|---|\n";
+    for row in rows {
+        let cell = |ask: fn(&Plan) -> String| row.found.as_ref().map(ask).unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            row.name,
+            row.holds,
+            cell(|p| p.arch.clone()),
+            cell(|p| p.version.clone().unwrap_or_else(|| "-".into())),
+            cell(|p| p
+                .layout
+                .go
+                .as_ref()
+                .map_or_else(String::new, |go| go.abi.clone())),
+            row.plan,
+            row.text,
+            row.keylog,
+        );
+    }
+    out + &failures(rows)
+}
+
 fn secrets(plan: &Plan) -> String {
     let of = |evidence: &str| evidence.split([':', ';']).next().unwrap_or("").to_owned();
     let all: Vec<_> = plan
@@ -69,9 +130,10 @@ fn secrets(plan: &Plan) -> String {
 }
 
 fn data(plan: &Plan) -> String {
-    let named = |role: &str| plan.probe(role).is_some_and(|p| p.symbol.is_some());
-    let found = plan.probe("read").or(plan.probe("read_ex")).is_some();
-    let how = match (found, named("read") || named("read_ex"), named("new")) {
+    let named = |probe: Option<&Probe>| probe.is_some_and(|p| p.symbol.is_some());
+    let read = plan.data_probe();
+    let how = match (read.is_some(), named(read), named(plan.probe("new"))) {
+        (true, ..) if plan.layout.go.is_some() => "Go's function table",
         (false, ..) => "-",
         (true, true, _) => "symbols",
         // OpenSSL's own function behind the public forms.

