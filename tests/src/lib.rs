@@ -15,6 +15,7 @@ pub mod har;
 pub mod keylog;
 pub mod messages;
 pub mod network;
+pub mod nss;
 pub mod openssl;
 pub mod pcap;
 pub mod peer;

@@ -158,18 +158,7 @@ impl Peer {
             .args(&self.arguments)
             .arg(&self.library)
             .stdin(Stdio::piped());
-        let mut program = Program::start(scene, "peer", command);
-        let ready = program.until("the peer to be ready", |p| {
-            let out = p.stdout_so_far();
-            let line = out.split_inclusive(|&b| b == b'\n').next()?;
-            line.ends_with(b"\n")
-                .then(|| serde_json::from_slice::<Ready>(line).expect("ready"))
-        });
-        RunningPeer {
-            program,
-            port: ready.port,
-            pid: ready.pid,
-        }
+        RunningPeer::start(scene, command)
     }
 }
 
@@ -181,6 +170,23 @@ pub struct RunningPeer {
 }
 
 impl RunningPeer {
+    /// Waits for the line that says that it is ready.
+    #[track_caller]
+    pub(crate) fn start(scene: &Scene, command: Command) -> Self {
+        let mut program = Program::start(scene, "peer", command);
+        let ready = program.until("the peer to be ready", |p| {
+            let out = p.stdout_so_far();
+            let line = out.split_inclusive(|&b| b == b'\n').next()?;
+            line.ends_with(b"\n")
+                .then(|| serde_json::from_slice::<Ready>(line).expect("ready"))
+        });
+        Self {
+            program,
+            port: ready.port,
+            pid: ready.pid,
+        }
+    }
+
     /// Lets a peer that waits go on.
     pub fn go(&mut self) {
         self.program.say(b"\n");

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use crate::names::NamePattern;
 
 /// An image that may hold a TLS library.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,35 @@ pub fn named(path: &Path) -> Result<Target, NamedError> {
     })
 }
 
+/// Files of these names beside a target that the user named: a library may come in several. Debian
+/// 11 has the token of NSS in a directory `nss` of its own.
+pub fn beside(path: &Path, names: &[NamePattern]) -> Vec<Target> {
+    const OWN: &str = "nss";
+    let Some(home) = path.parent() else {
+        return Vec::new();
+    };
+    let above = home.parent().filter(|_| home.ends_with(OWN));
+    let directories = [
+        Some(home.to_owned()),
+        Some(home.join(OWN)),
+        above.map(Path::to_owned),
+    ];
+    let entries = directories
+        .iter()
+        .flatten()
+        .filter_map(|directory| fs::read_dir(directory).ok());
+    let wanted = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        names.iter().any(|pattern| pattern.matches(name.as_bytes()))
+    };
+    let files = entries.flatten().flatten().filter(wanted);
+    let mut found: Vec<Target> = files
+        .filter_map(|entry| named(&entry.path()).ok())
+        .collect();
+    found.retain(|other| other.path != path);
+    found
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum NamedError {
     #[error("{}: no such file", path.display())]
@@ -113,6 +145,27 @@ mod tests {
         assert_eq!(target.found_by, FoundBy::Named);
         assert_eq!(target.path, exe);
         assert_eq!(target.image, ImageId::of(&fs::metadata(&exe).unwrap()));
+    }
+
+    #[test]
+    fn a_library_in_several_files_is_found_from_each() {
+        use crate::names::NSS;
+        let home = std::env::temp_dir().join(format!("tlscope-beside-{}", std::process::id()));
+        fs::create_dir_all(home.join("nss")).unwrap();
+        let files = ["libssl3.so", "libnss3.so", "nss/libsoftokn3.so"].map(|name| home.join(name));
+        for file in &files {
+            fs::write(file, "").unwrap();
+        }
+        let [tls, base, token] = &files;
+        let found = |path: &PathBuf| {
+            let mut paths: Vec<_> = beside(path, NSS).into_iter().map(|t| t.path).collect();
+            paths.sort();
+            paths
+        };
+        assert_eq!(found(base), [tls.clone(), token.clone()]);
+        assert_eq!(found(tls), [token.clone()]);
+        assert_eq!(found(token), [tls.clone()]);
+        fs::remove_dir_all(home).unwrap();
     }
 
     #[test]

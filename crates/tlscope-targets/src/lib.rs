@@ -13,7 +13,7 @@ mod process;
 mod socket;
 
 pub use finder::{Finder, ScanError, ScanReport};
-pub use image::{FoundBy, ImageId, NamedError, Target, named};
+pub use image::{FoundBy, ImageId, NamedError, Target, beside, named};
 pub use names::{GNUTLS, NSS, NamePattern, OPENSSL, Search};
 pub use process::{ProcessInfo, descendants, is_alive, process};
 pub use socket::{OpenSocket, Transport, open_sockets};

@@ -130,21 +130,29 @@ fn attach_found(config: &Config, attacher: &Attacher) -> Result<Watch, Failure> 
 }
 
 fn attach_named(config: &Config, attacher: &Attacher) -> Result<(), Failure> {
+    let modules = &config.wanted.modules;
     let mut seen = Vec::new();
     let mut plans = 0;
     for path in &config.wanted.libraries {
-        let named = images::open_named(path, &config.wanted.modules);
-        let image = named.map_err(|error| {
-            let exit = if error.is::<tlscope_targets::NamedError>() {
-                Exit::Failure
-            } else {
-                Exit::Nothing
-            };
-            exit.because(error)
-        })?;
-        if !seen.contains(&image.id) {
-            seen.push(image.id);
-            plans += attacher.attach(&image);
+        let target = tlscope_targets::named(path).map_err(|e| Exit::Failure.because(e))?;
+        let others = tlscope_targets::beside(path, &modules::beside(modules));
+        let mut found = Vec::new();
+        match images::open_named(&target, modules) {
+            Ok(image) => found.push(image),
+            Err(error) if others.is_empty() => return Err(Exit::Nothing.because(error)),
+            // One file of a library in several.
+            Err(_) => {}
+        }
+        found.extend(
+            others
+                .iter()
+                .filter_map(|other| images::open_named(other, modules).ok()),
+        );
+        for image in found {
+            if !seen.contains(&image.id) {
+                seen.push(image.id);
+                plans += attacher.attach(&image);
+            }
         }
     }
     if plans == 0 {

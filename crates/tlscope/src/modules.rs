@@ -1,7 +1,7 @@
 //! What differs between the capturing subcommands: one row per module.
 
 use tlscope_image::plan::Module;
-use tlscope_targets::{GNUTLS, NSS, OPENSSL, Search};
+use tlscope_targets::{GNUTLS, NSS, NamePattern, OPENSSL, Search};
 
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -9,12 +9,14 @@ pub(crate) struct Row {
     /// The subcommand; part of the default file names.
     pub(crate) name: &'static str,
     pub(crate) search: Search,
+    /// What belongs to an image that the user names, in files beside it.
+    pub(crate) beside: &'static [NamePattern],
     /// What the search is for, and the flag that spares it, in the user's words.
     pub(crate) sought: &'static str,
     pub(crate) flag: &'static str,
 }
 
-const fn libraries(names: &'static [tlscope_targets::NamePattern]) -> Search {
+const fn libraries(names: &'static [NamePattern]) -> Search {
     Search {
         names,
         any_code: false,
@@ -29,6 +31,7 @@ pub(crate) const MODULES: [Row; 4] = [
             names: OPENSSL,
             any_code: true,
         },
+        beside: &[],
         sought: "a libssl",
         flag: "--libssl",
     },
@@ -39,6 +42,7 @@ pub(crate) const MODULES: [Row; 4] = [
             names: &[],
             any_code: true,
         },
+        beside: &[],
         sought: "a Go program with crypto/tls",
         flag: "--elfpath",
     },
@@ -46,6 +50,7 @@ pub(crate) const MODULES: [Row; 4] = [
         module: Module::Gnutls,
         name: "gnutls",
         search: libraries(GNUTLS),
+        beside: &[],
         sought: "a libgnutls",
         flag: "--gnutls",
     },
@@ -53,6 +58,7 @@ pub(crate) const MODULES: [Row; 4] = [
         module: Module::Nss,
         name: "nss",
         search: libraries(NSS),
+        beside: NSS,
         sought: "a libssl3 of NSS",
         flag: "--nss",
     },
@@ -66,6 +72,12 @@ pub(crate) fn row(module: Module) -> &'static Row {
 /// Where images of these modules are looked for.
 pub(crate) fn searches(modules: &[Module]) -> Vec<Search> {
     modules.iter().map(|module| row(*module).search).collect()
+}
+
+/// What belongs to images of these modules that the user names, in files beside them.
+pub(crate) fn beside(modules: &[Module]) -> Vec<NamePattern> {
+    let rows = modules.iter().map(|module| row(*module));
+    rows.flat_map(|row| row.beside).copied().collect()
 }
 
 #[cfg(test)]

@@ -99,10 +99,9 @@ pub(crate) fn title(plan: &Plan) -> String {
     }
 }
 
-/// A target that the user named: it must exist and hold the library.
-pub(crate) fn open_named(path: &Path, modules: &[Module]) -> Result<Image> {
-    let target = tlscope_targets::named(path)?;
-    Image::open(&target, modules, &mut Known::default()).with_context(|| target.shown.clone())
+/// A target that the user named: it must hold the library.
+pub(crate) fn open_named(target: &Target, modules: &[Module]) -> Result<Image> {
+    Image::open(target, modules, &mut Known::default()).with_context(|| target.shown.clone())
 }
 
 /// The plans of an image, with names from separate debug files where there are any.
