@@ -75,6 +75,8 @@ pub fn library(name: &str) -> PathBuf {
 #[derive(Debug, Clone, Default)]
 pub struct NssPeer {
     arguments: Vec<String>,
+    /// Where the loader looks for NSS, if not at the system's.
+    library_path: Option<PathBuf>,
 }
 
 impl NssPeer {
@@ -99,6 +101,13 @@ impl NssPeer {
         self.with("up", up).with("down", down)
     }
 
+    /// On the libraries of this directory, and of its directory `nss`.
+    #[must_use]
+    pub fn library_path(mut self, directory: &Path) -> Self {
+        self.library_path = Some(directory.to_owned());
+        self
+    }
+
     /// Runs from start to end.
     #[track_caller]
     pub fn run(&self, scene: &Scene) -> Talk {
@@ -111,6 +120,11 @@ impl NssPeer {
         let mut command = Command::new(compiled());
         command.args(["--db", database()]).args(&self.arguments);
         command.stdin(Stdio::piped());
+        if let Some(directory) = &self.library_path {
+            let own = directory.join("nss");
+            let paths = format!("{}:{}", directory.display(), own.display());
+            command.env("LD_LIBRARY_PATH", paths);
+        }
         RunningPeer::start(scene, command)
     }
 }

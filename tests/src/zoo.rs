@@ -9,6 +9,7 @@ pub mod examine;
 pub mod fetch;
 pub mod go;
 pub mod live;
+mod nss;
 pub mod offline;
 pub mod outcome;
 pub mod plan;

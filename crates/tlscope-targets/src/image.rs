@@ -163,8 +163,8 @@ mod tests {
             paths
         };
         assert_eq!(found(base), [tls.clone(), token.clone()]);
-        assert_eq!(found(tls), [token.clone()]);
-        assert_eq!(found(token), [tls.clone()]);
+        assert_eq!(&found(tls)[..], std::slice::from_ref(token));
+        assert_eq!(&found(token)[..], std::slice::from_ref(tls));
         fs::remove_dir_all(home).unwrap();
     }
 

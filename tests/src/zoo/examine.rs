@@ -7,11 +7,12 @@ use crate::Scene;
 use crate::zoo::fetch::{Specimen, fetch};
 use crate::zoo::go::{self, Facts, Toolchain};
 use crate::zoo::live::{self, Live};
+use crate::zoo::nss;
 use crate::zoo::offline::{self, Truth};
 use crate::zoo::outcome::{Outcome, caught};
 use crate::zoo::plan::Plan;
 use crate::zoo::programs;
-use crate::zoo::targets::{Run, Target, Tls, named};
+use crate::zoo::targets::{NSS, Run, Target, Tls, named};
 
 /// A line of the table in docs/libraries.md.
 #[derive(Debug)]
@@ -82,7 +83,12 @@ pub fn examine(target: &Target) -> Row {
 }
 
 fn check_plan(scene: &Scene, target: &Target, specimen: &Specimen, plan: &Plan) -> Outcome {
-    let whole = Outcome::of(|| plan.assert_whole(target.family));
+    let whole = Outcome::of(|| {
+        plan.assert_whole(target.family);
+        if target.family == NSS {
+            nss::assert_token(&specimen.image);
+        }
+    });
     let truth = Outcome::of(|| {
         if let Some(stripped) = check_truth(scene, specimen, plan) {
             stripped.assert_whole(target.family);
@@ -137,6 +143,7 @@ fn run(scene: &Scene, run: Run, specimen: &Specimen) -> Option<Live> {
         Run::PeerInRoot(tls) => caught(|| live::with_own_keylog(scene, specimen, tls, true)),
         Run::PeerAgainstSystem => caught(|| live::against_the_system(scene, specimen)),
         Run::Program(program, tls) => caught(|| programs::run(scene, specimen, program, tls)),
+        Run::Nss(tls) => caught(|| nss::run(scene, specimen, tls)),
         Run::Offline { .. } | Run::GoToolchain { .. } | Run::GoProgram(_) => return None,
     };
     Some(live.unwrap_or_else(Live::failed))
@@ -184,6 +191,9 @@ fn way_to_run(specimen: &Specimen, plan: &Plan) -> Option<Run> {
     }
     if let Some((program, _)) = programs::guess(&specimen.image) {
         return Some(Run::Program(program, Tls::Both));
+    }
+    if plan.family == NSS {
+        return Some(Run::Nss(Tls::Both));
     }
     let truth = Truth::of(&specimen.image);
     if !(truth.has("SSL_CTX_new") && truth.has("SSL_get1_session")) {

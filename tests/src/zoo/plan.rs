@@ -69,7 +69,7 @@ pub struct Missing {
     pub why: String,
 }
 
-const DATA: [&str; 7] = [
+const DATA: [&str; 8] = [
     "write",
     "read",
     "write_ex",
@@ -77,8 +77,9 @@ const DATA: [&str; 7] = [
     "write_ex2",
     "go_write",
     "go_read",
+    "nss_read",
 ];
-const SECRETS: [&str; 3] = ["secret_sink", "key_block", "go_key_log"];
+const SECRETS: [&str; 4] = ["secret_sink", "key_block", "go_key_log", "nss_secret"];
 
 impl Plan {
     /// Asks `tlscope inspect`; panics with its words where there is no plan.
@@ -100,7 +101,7 @@ impl Plan {
 
     /// The probe of reads.
     pub fn data_probe(&self) -> Option<&Probe> {
-        let roles = ["read", "read_ex", "go_read"];
+        let roles = ["read", "read_ex", "go_read", "nss_read"];
         roles.into_iter().find_map(|role| self.probe(role))
     }
 
@@ -108,9 +109,7 @@ impl Plan {
     pub fn has_data(&self) -> bool {
         let has = |kind: &str| {
             let mut roles = self.roles().into_iter();
-            roles.any(|role| {
-                DATA.contains(&role) && role.trim_start_matches("go_").starts_with(kind)
-            })
+            roles.any(|role| DATA.contains(&role) && role.contains(kind))
         };
         has("read") && has("write")
     }

@@ -68,6 +68,8 @@ pub enum Run {
     PeerAgainstSystem,
     /// A program of its own, client and server, each talking to `fixtures/witness.py`.
     Program(Program, Tls),
+    /// `fixtures/nss_peer.c` runs on it; OpenSSL at the other end is the witness.
+    Nss(Tls),
     /// A Go: it builds `fixtures/go` in every way, for this machine or for the other. What is for
     /// this machine runs.
     GoToolchain { arch: &'static str, facts: Facts },
@@ -96,6 +98,9 @@ pub enum Program {
     /// `fixtures/curl_cffi_peer.py`: a client, with nginx behind the witness.
     CurlCffi,
 }
+
+/// As `tlscope inspect --json` names it.
+pub const NSS: &str = "nss";
 
 const MANYLINUX: &str = "manylinux1_x86_64";
 const MANYLINUX2014: &str = "manylinux2014_x86_64";
@@ -360,6 +365,27 @@ pub const TARGETS: &[Target] = &[
         built("boringssl-grpcio", "grpcio", "1.66.2"), "libssl.so", Run::Peer(BOTH)),
     boringssl("boringssl-android16", "about Android 16, sources in grpcio 1.70.0",
         built("boringssl-grpcio", "grpcio", "1.70.0"), "libssl.so", Run::Peer(BOTH)),
+    // NSS, on the C library of this machine
+    of(NSS, "nss-system", "3.87.1, Debian bookworm",
+        debian("bookworm", "amd64", "libnss3"), "usr/lib/x86_64-linux-gnu/libssl3.so", Run::Nss(BOTH)),
+    of(NSS, "nss-bullseye", "3.61, Debian bullseye",
+        debian("bullseye", "amd64", "libnss3"), "usr/lib/x86_64-linux-gnu/libssl3.so", Run::Nss(BOTH)),
+    of(NSS, "nss-trixie", "3.110, Debian trixie",
+        debian("trixie", "amd64", "libnss3"), "usr/lib/x86_64-linux-gnu/libssl3.so", Run::Nss(BOTH)),
+    of(NSS, "nss-sid", "Debian sid",
+        debian("sid", "amd64", "libnss3"), "usr/lib/x86_64-linux-gnu/libssl3.so", Run::Nss(BOTH)),
+    of(NSS, "nss-firefox-esr", "what Firefox ESR brings with it, Debian bookworm",
+        debian("bookworm", "amd64", "firefox-esr"), "usr/lib/firefox-esr/libssl3.so", Run::Nss(BOTH)),
+    of(NSS, "nss-system-arm64", "3.87.1, Debian bookworm",
+        debian("bookworm", "arm64", "libnss3"), "usr/lib/aarch64-linux-gnu/libssl3.so", Run::Offline { twin: "nss-system" }),
+    of(NSS, "nss-bullseye-arm64", "3.61, Debian bullseye",
+        debian("bullseye", "arm64", "libnss3"), "usr/lib/aarch64-linux-gnu/libssl3.so", Run::Offline { twin: "nss-bullseye" }),
+    of(NSS, "nss-trixie-arm64", "3.110, Debian trixie",
+        debian("trixie", "arm64", "libnss3"), "usr/lib/aarch64-linux-gnu/libssl3.so", Run::Offline { twin: "nss-trixie" }),
+    of(NSS, "nss-sid-arm64", "Debian sid",
+        debian("sid", "arm64", "libnss3"), "usr/lib/aarch64-linux-gnu/libssl3.so", Run::Offline { twin: "nss-sid" }),
+    of(NSS, "nss-firefox-esr-arm64", "what Firefox ESR brings with it, Debian bookworm",
+        debian("bookworm", "arm64", "firefox-esr"), "usr/lib/firefox-esr/libssl3.so", Run::Offline { twin: "nss-firefox-esr" }),
     // LibreSSL
     of("libressl", "libressl-2.0.0", "2.0.0, sources in crate libressl-pnacl-sys 2.1.6",
         built("libressl-crate", "libressl-pnacl-sys", "2.1.6"), "libssl.so", Run::PeerAgainstSystem),
