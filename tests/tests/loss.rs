@@ -29,6 +29,8 @@ fn captured_and_lost_are_all_that_was_sent() {
         let records = capture.stop().records();
         let lost = records.summary.sent.lost + records.summary.received.lost;
         assert!(lost > 0, "nothing was lost: the test shows nothing");
+        let ours = records.of(talk.pid);
+        assert!(ours.iter().all(|c| !c.comm.is_empty()), "{ours:#?}");
         let mut unknown: Vec<_> = records
             .of(talk.pid)
             .into_iter()

@@ -543,6 +543,20 @@ fn output_goes_to_files_in_turn() {
     assert_eq!(length.sum::<u64>(), talk.bytes(), "text");
 }
 
+/// Also when nothing is said.
+#[test]
+fn files_in_turn_end_on_time() {
+    let scene = Scene::new("turns-end");
+    let peer = Peer::default().set("wait").start(&scene);
+    let capture = Tlscope::json().pid(peer.pid);
+    let capture = capture
+        .args(["-G", "1", "-W", "2", "-o"])
+        .arg(scene.path("out"));
+    let captured = capture.start(&scene).end().success();
+    assert_eq!(captured.finished.text(), "");
+    drop(peer);
+}
+
 #[test]
 fn the_summary_goes_to_stderr() {
     let scene = Scene::new("summary");
