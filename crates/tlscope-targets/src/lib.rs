@@ -6,12 +6,14 @@
 //! decided by its content, in `tlscope-image`.
 #![forbid(unsafe_code)]
 
+mod container;
 mod finder;
 mod image;
 mod names;
 mod process;
 mod socket;
 
+pub use container::{Container, container};
 pub use finder::{Finder, ScanError, ScanReport};
 pub use image::{FoundBy, ImageId, NamedError, Target, beside, named};
 pub use names::{GNUTLS, NSS, NamePattern, OPENSSL, Search};

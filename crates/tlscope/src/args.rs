@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Nss(Box<NssArgs>),
     /// Show what would be probed in a library or program, and why. Needs no root
     Inspect(InspectArgs),
+    /// List the processes that use TLS, and what of it can be captured
+    List(ListArgs),
     /// Show what will work on this machine, and what will not, and why
     Doctor,
     /// Answer Wireshark, which lists tlscope as an interface (see `make install-extcap`)
@@ -282,6 +284,13 @@ pub(crate) struct InspectArgs {
     pub(crate) file: PathBuf,
 
     /// Write the plan as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// Write JSON Lines: an object per process and library
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -4,6 +4,7 @@ mod capture;
 mod doctor;
 mod extcap;
 mod inspect;
+mod list;
 
 use std::ffi::OsString;
 
@@ -11,6 +12,7 @@ pub(crate) use capture::{all, gnutls, gotls, nss, tls, tls_config};
 pub(crate) use doctor::doctor;
 pub(crate) use extcap::extcap;
 pub(crate) use inspect::inspect;
+pub(crate) use list::list;
 
 /// Without a subcommand it is `extcap` when Wireshark asks, and else `all`.
 pub(crate) fn with_subcommand(mut arguments: Vec<OsString>) -> Vec<OsString> {

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         Command::Gnutls(args) => commands::gnutls(&args),
         Command::Nss(args) => commands::nss(&args),
         Command::Inspect(args) => commands::inspect(&args).map(|()| 0),
+        Command::List(args) => commands::list(&args).map(|()| 0),
         Command::Doctor => commands::doctor().map(|()| 0),
         Command::Extcap(args) => commands::extcap(&args),
     };

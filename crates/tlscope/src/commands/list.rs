@@ -1,0 +1,191 @@
+//! `tlscope list`: every process that uses TLS, what of it can be captured, and
+//! if it cannot, why.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use anyhow::Context;
+use serde::Serialize;
+use tlscope_image::ImageError;
+use tlscope_image::plan::{Module, Plan};
+use tlscope_targets::{Container, Finder, FoundBy, Target, container, process};
+
+use crate::args::ListArgs;
+use crate::capture::images::{Image, Known};
+use crate::modules;
+use crate::{Exit, Failure};
+
+/// One library in one process.
+#[derive(Debug, Serialize)]
+struct Row {
+    pid: u32,
+    comm: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
+    /// The file, as the process names it.
+    path: String,
+    #[serde(flatten)]
+    library: Library,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Library {
+    /// The subcommand that captures it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    library: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    plaintext: bool,
+    secrets: bool,
+    /// What is not captured, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
+}
+
+impl Library {
+    fn of_plan(plan: &Plan) -> Self {
+        let missing = plan.missing.iter();
+        Self {
+            module: Some(modules::row(plan.family.module()).name),
+            library: Some(plan.family.to_string()),
+            version: plan.version.clone(),
+            plaintext: plan.data_probes().next().is_some(),
+            secrets: plan.secret_probes().next().is_some(),
+            missing: missing.map(|m| format!("{}: {}", m.what, m.why)).collect(),
+        }
+    }
+
+    fn unusable(why: String) -> Self {
+        Self {
+            module: None,
+            library: None,
+            version: None,
+            plaintext: false,
+            secrets: false,
+            missing: vec![why],
+        }
+    }
+
+    /// As a person reads it.
+    fn state(&self) -> &'static str {
+        match (self.plaintext, self.secrets) {
+            (true, true) => "all",
+            (true, false) => "plaintext",
+            (false, true) => "secrets",
+            (false, false) => "no",
+        }
+    }
+}
+
+pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
+    let mut finder = Finder::new(&modules::searches(&Module::ALL));
+    let targets = finder.scan().map_err(|e| Exit::Failure.because(e))?;
+    let rows = rows(&targets);
+    let mut out = io::stdout().lock();
+    let written = if args.json {
+        rows.iter().try_for_each(|row| {
+            serde_json::to_writer(&mut out, row)?;
+            writeln!(out)
+        })
+    } else {
+        write_table(&mut out, &rows)
+    };
+    written.context("stdout")?;
+    let unreadable = finder.report().unreadable;
+    if unreadable > 0 {
+        eprintln!("tlscope: {unreadable} processes could not be looked into; try sudo");
+    }
+    Ok(())
+}
+
+/// By process. Most code that is mapped holds no TLS library, and is not shown.
+fn rows(targets: &[Target]) -> Vec<Row> {
+    let mut known = Known::default();
+    let mut by_process: BTreeMap<u32, Vec<(&Target, Library)>> = BTreeMap::new();
+    for target in targets {
+        let libraries = match Image::open(target, &Module::ALL, &mut known) {
+            Ok(image) => image.plans.iter().map(Library::of_plan).collect(),
+            Err(error) if target.found_by == FoundBy::Code && error.is::<ImageError>() => continue,
+            Err(error) => match error.downcast_ref() {
+                Some(ImageError::NothingFound { .. }) => {
+                    vec![Library::unusable("no known TLS library is in it".into())]
+                }
+                _ => vec![Library::unusable(format!("{error:#}"))],
+            },
+        };
+        for user in &target.users {
+            let rows = by_process.entry(*user).or_default();
+            rows.extend(libraries.iter().cloned().map(|library| (target, library)));
+        }
+    }
+    let of_process = |(pid, libraries): (u32, Vec<(&Target, Library)>)| {
+        // It may have ended meanwhile.
+        let comm = process(pid)?.comm;
+        let Container { id, pod } = match container(pid) {
+            Some(container) => container,
+            None => return Some(with(pid, &comm, (None, None), libraries)),
+        };
+        Some(with(pid, &comm, (Some(id), pod), libraries))
+    };
+    by_process
+        .into_iter()
+        .filter_map(of_process)
+        .flatten()
+        .collect()
+}
+
+fn with(
+    pid: u32,
+    comm: &str,
+    (container, pod): (Option<String>, Option<String>),
+    libraries: Vec<(&Target, Library)>,
+) -> Vec<Row> {
+    let row = |(target, library): (&Target, Library)| Row {
+        pid,
+        comm: comm.to_owned(),
+        container: container.clone(),
+        pod: pod.clone(),
+        path: target.shown.clone(),
+        library,
+    };
+    libraries.into_iter().map(row).collect()
+}
+
+fn write_table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+    /// As docker shows an id.
+    const ID: usize = 12;
+    writeln!(
+        out,
+        "{:>8} {:<16} {:<12} {:<9} {:<22} FILE",
+        "PID", "COMMAND", "CONTAINER", "CAPTURED", "LIBRARY"
+    )?;
+    for row in rows {
+        let id = row.container.as_deref().unwrap_or("-");
+        let id = id.get(..ID).unwrap_or(id);
+        let library = [&row.library.library, &row.library.version];
+        let library: Vec<&str> = library.into_iter().flatten().map(String::as_str).collect();
+        let library = match library.as_slice() {
+            [] => "-".to_owned(),
+            words => words.join(" "),
+        };
+        let (pid, state) = (row.pid, row.library.state());
+        // Both are words of others.
+        let comm = row.comm.escape_default().to_string();
+        let path = row.path.escape_default();
+        writeln!(
+            out,
+            "{pid:>8} {comm:<16} {id:<12} {state:<9} {library:<22} {path}"
+        )?;
+        for missing in &row.library.missing {
+            writeln!(out, "{:>8} {missing}", "")?;
+        }
+    }
+    if rows.is_empty() {
+        writeln!(out, "no process uses a TLS library that tlscope knows")?;
+    }
+    Ok(())
+}
