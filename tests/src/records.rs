@@ -100,6 +100,8 @@ enum Record {
     Gap(Gap),
     /// What was decoded from the data, shown beside it.
     Message {},
+    /// What became of a connection between its opening and its close.
+    Lifecycle {},
     Close {
         id: String,
         #[serde(flatten)]
@@ -182,7 +184,7 @@ impl Records {
                     assert!(connections.insert(id, connection).is_none(), "opened twice");
                 }
                 Record::Data(data) => find(&mut connections, &data.id).data(data),
-                Record::Message {} => {}
+                Record::Message {} | Record::Lifecycle {} => {}
                 Record::Gap(gap) => find(&mut connections, &gap.id).gap(&gap),
                 Record::Close { id, closed } => find(&mut connections, &id).close(closed),
             }

@@ -58,6 +58,7 @@ impl Filter {
         match item {
             Item::Open(connection) => self.accepts_connection(connection),
             Item::Gap(gap) => self.accepts_connection(gap.connection),
+            Item::Stage(staged) => self.accepts_connection(staged.connection),
             Item::Close(closed) => self.accepts_connection(closed.connection),
             Item::Data(block) => {
                 let heads = (block.request, block.head);

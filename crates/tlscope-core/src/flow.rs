@@ -170,15 +170,20 @@ impl<S: Default> FlowTable<S> {
         !self.flows.contains_key(&key) && (total[0] > seen[0] || total[1] > seen[1])
     }
 
-    /// Schedules a connection's destruction; the first reason given stays.
-    pub(crate) fn close(&mut self, key: ConnectionKey, time: Timestamp, reason: CloseReason) {
-        let Some(flow) = self.flows.get_mut(&key) else {
-            return;
-        };
-        if flow.closing.is_none() {
-            flow.closing = Some(Closing { time, reason });
-            self.scheduled.push_back((time.plus(self.grace), key));
+    /// Schedules a connection's destruction, and gives it; the first reason given stays.
+    pub(crate) fn close(
+        &mut self,
+        key: ConnectionKey,
+        time: Timestamp,
+        reason: CloseReason,
+    ) -> Option<&Flow<S>> {
+        let flow = self.flows.get_mut(&key)?;
+        if flow.closing.is_some() {
+            return None;
         }
+        flow.closing = Some(Closing { time, reason });
+        self.scheduled.push_back((time.plus(self.grace), key));
+        Some(flow)
     }
 
     pub(crate) fn of_process(&self, pid: u32) -> Vec<ConnectionKey> {
@@ -254,6 +259,7 @@ fn create<S: Default>(arrival: Arrival<'_>, offsets: [u64; 2]) -> Flow<S> {
         opened: arrival.time,
         process: arrival.process.clone(),
         socket: arrival.socket,
+        container: None,
     };
     Flow {
         info,

@@ -15,6 +15,7 @@ pub enum Item<'a> {
     Message(Message<'a>),
     Gap(Gap<'a>),
     Secret(&'a SecretEvent),
+    Stage(Staged<'a>),
     Close(Closed<'a>),
 }
 
@@ -28,6 +29,15 @@ pub struct ConnectionInfo {
     pub process: Process,
     /// The latest that is known: it stays when later events come without.
     pub socket: Socket,
+    /// Where the process runs, if that is known to be a container.
+    pub container: Option<Arc<Container>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    pub id: String,
+    /// The uid of the Kubernetes pod.
+    pub pod: Option<String>,
 }
 
 impl ConnectionInfo {
@@ -138,6 +148,31 @@ pub struct Gap<'a> {
     pub direction: Direction,
     pub offset: u64,
     pub length: u64,
+}
+
+/// A stage in the life of a connection, between its opening and its close.
+#[derive(Debug)]
+pub struct Staged<'a> {
+    pub time: Timestamp,
+    pub connection: &'a ConnectionInfo,
+    pub stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// A later event found it, for the first time.
+    Found,
+    /// It ended, and is kept for a while for events that are under way.
+    Scheduled,
+}
+
+impl Stage {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Scheduled => "scheduled",
+        }
+    }
 }
 
 #[derive(Debug)]

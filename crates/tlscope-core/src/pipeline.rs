@@ -7,17 +7,22 @@
 mod block;
 mod piece;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bounded::Bounded;
 use crate::decode::{Conversation, Output};
 use crate::event::{Close, ConnectionKey, Data, Direction, Event, Timestamp};
 use crate::filter::Filter;
 use crate::flow::{Arrival, Flow, FlowTable, Placement};
-use crate::item::{CloseReason, Closed, Item};
+use crate::item::{CloseReason, Closed, Container, Item, Stage, Staged};
 use crate::sink::{Outlet, Sink, SinkError};
 use crate::summary::{CaptureCounters, Summary};
 use block::{Assembler, Pending};
 use piece::{Piece, Target};
+
+/// Processes whose container is remembered.
+const CONTAINERS_MAX: usize = 16_384;
 
 #[derive(Debug, Clone)]
 pub struct PipelineOptions {
@@ -59,6 +64,8 @@ pub struct Pipeline {
     /// What the last step said; reused.
     output: Output,
     summary: Summary,
+    /// By process.
+    containers: Bounded<u32, Arc<Container>>,
     /// The latest time that came with an event or a tick.
     latest: Timestamp,
 }
@@ -70,6 +77,8 @@ struct State {
     pending: Option<Pending>,
     /// Stands in `waiting`.
     listed: bool,
+    /// An event found it since its creation.
+    found: bool,
 }
 
 impl Pipeline {
@@ -81,6 +90,7 @@ impl Pipeline {
             outlet: Outlet::new(sinks, options.filter.clone()),
             output: Output::default(),
             summary: Summary::default(),
+            containers: Bounded::new(CONTAINERS_MAX),
             latest: Timestamp(0),
             options,
         }
@@ -95,6 +105,14 @@ impl Pipeline {
                 self.totals(&close)?;
                 self.close(close.connection, close.time, CloseReason::Closed)
             }
+        }
+    }
+
+    /// The process runs in this container: to be told ahead of its first event.
+    pub fn introduce(&mut self, pid: u32, container: Option<Container>) {
+        match container {
+            Some(container) => self.containers.insert(pid, Arc::new(container)),
+            None => drop(self.containers.remove(&pid)),
         }
     }
 
@@ -191,7 +209,14 @@ impl Pipeline {
             summary: &mut self.summary,
         };
         if created {
+            flow.info.container = self.containers.get(&key.pid).map(|known| Arc::clone(known));
             target.open(&flow.info)?;
+        } else if !std::mem::replace(&mut flow.state.found, true) {
+            target.outlet.item(&Item::Stage(Staged {
+                time,
+                connection: &flow.info,
+                stage: Stage::Found,
+            }))?;
         }
         let stream = &mut flow.streams[direction as usize];
         stream.expect(data.call_offset.saturating_add(data.call_length));
@@ -230,8 +255,14 @@ impl Pipeline {
         };
         self.assembler
             .flush(&mut flow.state.pending, &flow.info, &mut self.outlet)?;
-        self.flows.close(key, time, reason);
-        Ok(())
+        match self.flows.close(key, time, reason) {
+            Some(flow) => self.outlet.item(&Item::Stage(Staged {
+                time,
+                connection: &flow.info,
+                stage: Stage::Scheduled,
+            })),
+            None => Ok(()),
+        }
     }
 
     fn make_room(&mut self, key: ConnectionKey) -> Result<(), SinkError> {

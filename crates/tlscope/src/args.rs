@@ -159,6 +159,11 @@ pub(crate) struct CaptureArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) tsize: usize,
 
+    /// In text, tell when a connection is created, found again, scheduled for destruction and
+    /// destroyed; JSON tells it in any case
+    #[arg(long)]
+    pub(crate) lifecycle: bool,
+
     /// Write all HTTP exchanges to a HAR 1.2 file besides (mode 0600, overwritten)
     #[arg(long, value_name = "FILE")]
     pub(crate) har: Option<PathBuf>,
@@ -290,6 +295,10 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
+    /// List only these processes
+    #[arg(short, long, value_delimiter = ',')]
+    pub(crate) pid: Vec<u32>,
+
     /// Write JSON Lines: an object per process and library
     #[arg(long)]
     pub(crate) json: bool,

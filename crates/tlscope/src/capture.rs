@@ -16,6 +16,7 @@ mod turns;
 mod watch;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tlscope_core::event::{Comm, Event, Process, Timestamp};
+use tlscope_core::item::Container;
 use tlscope_core::pipeline::{Pipeline, PipelineOptions};
 use tlscope_core::sink::SinkError;
 use tlscope_core::summary::CaptureCounters;
@@ -266,8 +268,16 @@ impl Receiver {
         }
         if let Event::Data(data) = &event {
             let pid = data.process.pid;
-            let start = || tlscope_targets::process(pid).map(|process| process.start_time);
-            self.processes.entry(pid).or_insert_with(start);
+            if let Entry::Vacant(entry) = self.processes.entry(pid) {
+                let process = tlscope_targets::process(pid);
+                entry.insert(process.map(|process| process.start_time));
+                let container = tlscope_targets::container(pid);
+                let container = container.map(|known| Container {
+                    id: known.id,
+                    pod: known.pod,
+                });
+                self.pipeline.introduce(pid, container);
+            }
         }
         let result = self.pipeline.event(event);
         self.keep(result)

@@ -57,6 +57,8 @@ pub(crate) struct Plaintext {
     pub(crate) rotation: Rotation,
     pub(crate) form: Form,
     pub(crate) truncate: Option<usize>,
+    /// In text; JSON has it in any case.
+    pub(crate) lifecycle: bool,
     pub(crate) har: Option<PathBuf>,
     pub(crate) filter: Filter,
 }
@@ -155,10 +157,15 @@ impl Config {
             (None, Model::Text | Model::Pcap) => None,
         };
         let filter = filter(&args.filter);
-        let shaped = args.json || args.hex || args.raw || args.secrets || args.har.is_some();
+        let shaped = args.json
+            || args.hex
+            || args.raw
+            || args.secrets
+            || args.lifecycle
+            || args.har.is_some();
         if args.model != Model::Text && (shaped || filter != Filter::default()) {
             return Err(anyhow!(
-                "--json, --secrets, --hex, --raw, --har and the filters by what is said are for plaintext: \
+                "--json, --secrets, --lifecycle, --hex, --raw, --har and the filters by what is said are for plaintext: \
                  they need -m text"
             ));
         }
@@ -298,6 +305,7 @@ fn plaintext(args: &CaptureArgs) -> Result<Plaintext> {
         rotation,
         form,
         truncate: (args.tsize != 0).then_some(args.tsize),
+        lifecycle: args.lifecycle,
         har: args.har.clone(),
         filter: filter(&args.filter),
     })

@@ -180,3 +180,65 @@ fn an_evicted_connection_resumes_where_it_was() {
         None
     );
 }
+
+/// What a table holds stays bounded, however many connections come and go.
+#[test]
+fn a_million_connections_leave_a_table_as_it_was() {
+    const LIMIT: usize = 1000;
+    let mut table: FlowTable<()> = FlowTable::new(LIMIT, Duration::from_secs(1));
+    let mut ended = 0;
+    for number in 0..1_000_000_u64 {
+        let time = Timestamp(number * 10_000_000);
+        ended += table.make_room(key(number)).len();
+        assert!(arrive(&mut table, number, time.0));
+        table.close(key(number), time, CloseReason::Closed);
+        ended += table.expired(time).len();
+        assert!(table.flows.len() <= LIMIT && table.scheduled.len() <= LIMIT);
+        assert!(table.past.offsets.len() <= MIN_PAST && table.past.order.len() <= MIN_PAST);
+    }
+    assert_eq!(ended + table.drain().len(), 1_000_000);
+}
+
+#[test]
+fn open_connections_are_evicted_down_to_the_limit() {
+    const LIMIT: usize = 5000;
+    let mut table: FlowTable<()> = FlowTable::new(LIMIT, Duration::from_secs(1));
+    let mut evicted = 0;
+    for number in 0..50_000 {
+        evicted += table.make_room(key(number)).len();
+        assert!(arrive(&mut table, number, number));
+        assert!(table.flows.len() <= LIMIT);
+    }
+    assert_eq!(evicted + table.drain().len(), 50_000);
+    assert!(table.past.offsets.len() <= LIMIT && table.past.order.len() <= LIMIT);
+}
+
+#[test]
+fn an_object_used_again_within_a_millisecond_is_another_connection() {
+    let mut table: FlowTable<()> = FlowTable::new(8, Duration::from_secs(1));
+    let process = Process {
+        pid: 1,
+        tid: 1,
+        uid: 0,
+        comm: Comm::default(),
+    };
+    let mut ids = Vec::new();
+    for generation in [5, 6] {
+        let key = ConnectionKey {
+            generation,
+            ..key(7)
+        };
+        let arrival = Arrival {
+            time: Timestamp(generation),
+            key,
+            process: &process,
+            socket: Socket::default(),
+        };
+        let (flow, created) = table.get_or_create(arrival);
+        assert!(created);
+        ids.push(flow.info.id);
+        table.close(key, Timestamp(generation), CloseReason::Closed);
+    }
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(table.expired(Timestamp(2_000_000_000)).len(), 2);
+}

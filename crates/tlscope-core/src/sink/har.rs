@@ -138,7 +138,9 @@ impl<W: Write> Sink for HarSink<W> {
         match item {
             Item::Message(message) => self.message(message),
             Item::Close(closed) => self.write_connection(closed.connection.id),
-            Item::Open(_) | Item::Data(_) | Item::Gap(_) | Item::Secret(_) => Ok(()),
+            Item::Open(_) | Item::Data(_) | Item::Gap(_) | Item::Secret(_) | Item::Stage(_) => {
+                Ok(())
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::Sink;
 use crate::decode::{Head, Start};
 use crate::event::{Address, Process, SecretEvent, Socket, Timestamp};
-use crate::item::{Block, Closed, ConnectionInfo, Gap, Item, Message, MessagePart};
+use crate::item::{Block, Closed, ConnectionInfo, Gap, Item, Message, MessagePart, Staged};
 use crate::secret::SecretSet;
 use crate::secret::push_hex;
 use crate::summary::{Bytes, Summary};
@@ -72,6 +72,21 @@ impl<W: Write> JsonSink<W> {
         object.display("id", &connection.id);
         push_process(&mut object, &connection.process);
         push_socket(&mut object, connection.socket);
+        if let Some(container) = &connection.container {
+            object.text("container", &container.id);
+            if let Some(pod) = &container.pod {
+                object.text("pod", pod);
+            }
+        }
+        object.end();
+    }
+
+    fn stage(&mut self, staged: &Staged<'_>) {
+        let mut object = Object::begin(&mut self.out, "lifecycle");
+        push_time(&mut object, staged.time);
+        object.display("id", &staged.connection.id);
+        object.number("pid", u64::from(staged.connection.key.pid));
+        object.text("stage", staged.stage.name());
         object.end();
     }
 
@@ -204,6 +219,7 @@ impl<W: Write> Sink for JsonSink<W> {
             Item::Data(block) => self.data(block),
             Item::Gap(gap) => self.gap(gap),
             Item::Secret(event) => self.secret(event),
+            Item::Stage(staged) => self.stage(staged),
             Item::Close(closed) => self.close(closed),
             Item::Message(message) => self.message(message),
         }

@@ -79,9 +79,12 @@ impl<W: Write> Sink for KeylogSink<W> {
     fn item(&mut self, item: &Item<'_>) -> io::Result<()> {
         match item {
             Item::Secret(event) => self.secret(event),
-            Item::Open(_) | Item::Data(_) | Item::Message(_) | Item::Gap(_) | Item::Close(_) => {
-                Ok(())
-            }
+            Item::Open(_)
+            | Item::Data(_)
+            | Item::Message(_)
+            | Item::Gap(_)
+            | Item::Stage(_)
+            | Item::Close(_) => Ok(()),
         }
     }
 

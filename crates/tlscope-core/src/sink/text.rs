@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use super::Sink;
 use crate::decode::ViewPart;
 use crate::event::{Address, Direction, Process, Socket};
-use crate::item::{Block, Gap, Item, Message, MessagePart};
+use crate::item::{Block, ConnectionInfo, Gap, Item, Message, MessagePart};
 use crate::summary::Summary;
 use escape::Shown;
 
@@ -31,6 +31,8 @@ pub struct TextOptions {
     pub truncate: Option<usize>,
     /// Write behind each response what it answers, and how long it took.
     pub exchanges: bool,
+    /// Write when a connection is created, found, scheduled for destruction and destroyed.
+    pub lifecycle: bool,
     pub color: bool,
     /// Columns of the terminal: lines of our own are cut to fit.
     pub width: Option<usize>,
@@ -163,6 +165,37 @@ impl<W: Write> TextSink<W> {
         self.end_line()
     }
 
+    /// `-- connection 0123456789abcdef created: pid 7 (curl), fd 5, 192.0.2.1:443 --`
+    fn lifecycle(&mut self, stage: &str, connection: &ConnectionInfo) -> io::Result<()> {
+        if !self.options.lifecycle {
+            return Ok(());
+        }
+        let ConnectionInfo {
+            id,
+            ref process,
+            socket,
+            ref container,
+            ..
+        } = *connection;
+        let fd = socket.fd.map(|fd| format!(", fd {fd}")).unwrap_or_default();
+        let peer = match socket.address {
+            Address::Unknown => "address unknown".to_owned(),
+            Address::Unix => "unix".to_owned(),
+            Address::Inet { remote, .. } => super::canonical(remote).to_string(),
+        };
+        let within = container.as_ref().map(|container| match &container.pod {
+            Some(pod) => format!(", container {} of pod {pod}", container.id),
+            None => format!(", container {}", container.id),
+        });
+        let within = within.unwrap_or_default();
+        let (pid, comm) = (process.pid, process.comm);
+        self.mark(
+            YELLOW,
+            format_args!("-- connection {id} {stage}: pid {pid} ({comm}){fd}, {peer}{within} --"),
+        )?;
+        self.end_line()
+    }
+
     fn message(&mut self, message: &Message<'_>) -> io::Result<()> {
         let MessagePart::Finished(finished) = &message.part else {
             return Ok(());
@@ -245,7 +278,10 @@ impl<W: Write> Sink for TextSink<W> {
             Item::Data(block) => self.block(block),
             Item::Gap(gap) => self.gap(gap),
             Item::Message(message) => self.message(message),
-            Item::Open(_) | Item::Secret(_) | Item::Close(_) => Ok(()),
+            Item::Open(connection) => self.lifecycle("created", connection),
+            Item::Stage(staged) => self.lifecycle(staged.stage.name(), staged.connection),
+            Item::Close(closed) => self.lifecycle("destroyed", closed.connection),
+            Item::Secret(_) => Ok(()),
         }
     }
 

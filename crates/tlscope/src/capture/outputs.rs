@@ -62,6 +62,7 @@ fn plaintext_sink(plaintext: &Plaintext, writer: Box<dyn Write + Send>) -> Box<d
         payload,
         truncate,
         exchanges: payload != Payload::Raw,
+        lifecycle: plaintext.lifecycle,
         color,
         width,
     };

@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde::Serialize;
 use tlscope_image::ImageError;
 use tlscope_image::plan::{Module, Plan};
-use tlscope_targets::{Container, Finder, FoundBy, Target, container, process};
+use tlscope_targets::{Finder, FoundBy, Target, container, process};
 
 use crate::args::ListArgs;
 use crate::capture::images::{Image, Known};
@@ -36,7 +36,7 @@ struct Library {
     #[serde(skip_serializing_if = "Option::is_none")]
     module: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    library: Option<String>,
+    family: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     plaintext: bool,
@@ -51,7 +51,7 @@ impl Library {
         let missing = plan.missing.iter();
         Self {
             module: Some(modules::row(plan.family.module()).name),
-            library: Some(plan.family.to_string()),
+            family: Some(plan.family.to_string()),
             version: plan.version.clone(),
             plaintext: plan.data_probes().next().is_some(),
             secrets: plan.secret_probes().next().is_some(),
@@ -62,7 +62,7 @@ impl Library {
     fn unusable(why: String) -> Self {
         Self {
             module: None,
-            library: None,
+            family: None,
             version: None,
             plaintext: false,
             secrets: false,
@@ -83,7 +83,11 @@ impl Library {
 
 pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
     let mut finder = Finder::new(&modules::searches(&Module::ALL));
-    let targets = finder.scan().map_err(|e| Exit::Failure.because(e))?;
+    let targets = if args.pid.is_empty() {
+        finder.scan().map_err(|e| Exit::Failure.because(e))?
+    } else {
+        finder.scan_processes(&args.pid)
+    };
     let rows = rows(&targets);
     let mut out = io::stdout().lock();
     let written = if args.json {
@@ -122,37 +126,23 @@ fn rows(targets: &[Target]) -> Vec<Row> {
             rows.extend(libraries.iter().cloned().map(|library| (target, library)));
         }
     }
-    let of_process = |(pid, libraries): (u32, Vec<(&Target, Library)>)| {
+    let mut rows = Vec::new();
+    for (pid, libraries) in by_process {
         // It may have ended meanwhile.
-        let comm = process(pid)?.comm;
-        let Container { id, pod } = match container(pid) {
-            Some(container) => container,
-            None => return Some(with(pid, &comm, (None, None), libraries)),
+        let Some(process) = process(pid) else {
+            continue;
         };
-        Some(with(pid, &comm, (Some(id), pod), libraries))
-    };
-    by_process
-        .into_iter()
-        .filter_map(of_process)
-        .flatten()
-        .collect()
-}
-
-fn with(
-    pid: u32,
-    comm: &str,
-    (container, pod): (Option<String>, Option<String>),
-    libraries: Vec<(&Target, Library)>,
-) -> Vec<Row> {
-    let row = |(target, library): (&Target, Library)| Row {
-        pid,
-        comm: comm.to_owned(),
-        container: container.clone(),
-        pod: pod.clone(),
-        path: target.shown.clone(),
-        library,
-    };
-    libraries.into_iter().map(row).collect()
+        let within = container(pid);
+        rows.extend(libraries.into_iter().map(|(target, library)| Row {
+            pid,
+            comm: process.comm.clone(),
+            container: within.as_ref().map(|container| container.id.clone()),
+            pod: within.as_ref().and_then(|container| container.pod.clone()),
+            path: target.shown.clone(),
+            library,
+        }));
+    }
+    rows
 }
 
 fn write_table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
@@ -166,7 +156,7 @@ fn write_table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     for row in rows {
         let id = row.container.as_deref().unwrap_or("-");
         let id = id.get(..ID).unwrap_or(id);
-        let library = [&row.library.library, &row.library.version];
+        let library = [&row.library.family, &row.library.version];
         let library: Vec<&str> = library.into_iter().flatten().map(String::as_str).collect();
         let library = match library.as_slice() {
             [] => "-".to_owned(),
