@@ -76,10 +76,9 @@ without, with section headers or without them. No release decides anything; it i
 | returns | every RET, by disassembling the whole function |
 | `tls.Conn.conn`, `net.TCPConn` and its descriptor | the descriptors of Go's types, by the names of fields |
 
-Forks of crypto/tls under another path count too, where they have kept these functions. Of utls, what is
-sent through a `UConn` is not captured; `tlscope inspect` says so. The secrets of QUIC pass the same function; its
-plaintext does not. Programs made by gccgo or TinyGo, packed ones, and such with obfuscated names are not
-captured, and `tlscope` says why.
+Forks of crypto/tls under another path count too where they have kept these functions; none is in the table
+below. The secrets of QUIC pass the same function; its plaintext does not. Programs made by gccgo or
+TinyGo, packed ones, and such with obfuscated names are not captured, and `tlscope` says why.
 
 The rows named for a release build one program in eight ways: plain, as PIE, with cgo and c-shared, each
 with symbols and stripped. The others are programs of strangers.

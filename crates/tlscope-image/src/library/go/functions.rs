@@ -1,7 +1,5 @@
 //! The functions to probe, and the convention that they are called by.
 
-use std::collections::BTreeMap;
-
 use super::goroutine::goroutine_of;
 use crate::code;
 use crate::elf::{Elf, FileOffset, GoFunction, Pclntab};
@@ -41,38 +39,17 @@ impl<'d> Functions<'d> {
     pub(super) fn of(elf: &Elf<'_>, table: &Pclntab<'d>) -> Self {
         // A program may link two or three forks; hundreds are hostile.
         const MOST: usize = 8;
-        let mut packages: BTreeMap<&'d str, Implementation<'d>> = BTreeMap::new();
-        let endings = [KEY_LOG, WRITE, READ, CLOSE];
-        for function in table.ending_in(elf, &endings) {
-            let ending = endings
-                .into_iter()
-                .find_map(|ending| Some((ending, function.name.strip_suffix(ending)?)));
-            let Some((ending, package)) = ending else {
-                continue;
-            };
-            let found = packages.entry(package).or_insert(Implementation {
-                package,
-                write: None,
-                read: None,
-                close: None,
-                key_log: None,
-            });
-            match ending {
-                KEY_LOG => found.key_log = Some(function),
-                WRITE => found.write = Some(function),
-                READ => found.read = Some(function),
-                _ => found.close = Some(function),
-            }
-        }
         // Other packages have a type `Conn` too: a fork is what also has the key log. Of
-        // crypto/tls itself a part is enough to say what the rest is missing for.
-        let mut implementations: Vec<_> = packages
-            .into_values()
-            .filter(|found| found.package == STANDARD || found.key_log.is_some())
-            .collect();
-        // crypto/tls first: it is what others are compared with.
-        implementations.sort_by_key(|found| found.package != STANDARD);
-        implementations.truncate(MOST);
+        // crypto/tls itself a part is enough to say what the rest is missing for. It comes
+        // first: it is what others are compared with.
+        let key_logs = table.ending_in(elf, &[KEY_LOG]);
+        let forks = key_logs
+            .iter()
+            .filter_map(|function| function.name.strip_suffix(KEY_LOG))
+            .filter(|package| *package != STANDARD);
+        let packages = std::iter::once(STANDARD).chain(forks).take(MOST);
+        let all = packages.map(|package| Implementation::of(elf, table, package));
+        let implementations = all.filter(Implementation::has_any).collect();
         Self { implementations }
     }
 
@@ -82,6 +59,30 @@ impl<'d> Functions<'d> {
 
     pub(super) fn implementations(&self) -> &[Implementation<'d>] {
         &self.implementations
+    }
+}
+
+impl<'d> Implementation<'d> {
+    fn of(elf: &Elf<'_>, table: &Pclntab<'d>, package: &'d str) -> Self {
+        let names = [KEY_LOG, WRITE, READ, CLOSE].map(|ending| format!("{package}{ending}"));
+        let endings = names.each_ref().map(String::as_str);
+        let functions = table.ending_in(elf, &endings);
+        let [key_log, write, read, close] = names.map(|name| {
+            let mut found = functions.iter();
+            found.find(|function| function.name == name).cloned()
+        });
+        Self {
+            package,
+            write,
+            read,
+            close,
+            key_log,
+        }
+    }
+
+    fn has_any(&self) -> bool {
+        let all = [&self.write, &self.read, &self.close, &self.key_log];
+        all.into_iter().any(Option::is_some)
     }
 }
 
