@@ -135,7 +135,7 @@ impl<'d> Elf<'d> {
         } else {
             Relocations::read(&sections, &segments, bytes)
         };
-        let frames = Frames::read(headers, &segments);
+        let frames = Frames::read(headers, &segments, &sections);
         Ok(Self {
             frames,
             steps_left: Cell::new(STEPS),

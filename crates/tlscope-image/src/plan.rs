@@ -155,6 +155,8 @@ pub enum Role {
     Handshake,
     /// `SSL *f(SSL_CTX *)`: a connection object is born.
     New,
+    /// `int f(session **)`: a connection object is born, and stored.
+    NewAt,
     /// `int f(SSL *)`: the object is made ready for another connection, or ends for good.
     Clear,
     /// `void f(SSL *)`: the object may end here.

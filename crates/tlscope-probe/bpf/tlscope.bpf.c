@@ -203,6 +203,18 @@ int new_return(struct pt_regs *ctx)
 	return 0;
 }
 
+static __always_inline int new_at_returns(struct pt_regs *ctx)
+{
+	const struct frame *frame = frame_pop(ctx);
+	__u64 object = 0;
+
+	if (frame && !bpf_probe_read_user(&object, sizeof(object), (void *)frame->object) && object)
+		connection_end(ctx, object, true);
+	return 0;
+}
+
+DEFINE_CALL(new_at, frame_push(ctx, 0, 0), new_at_returns(ctx))
+
 SEC("uprobe")
 int clear_entry(struct pt_regs *ctx)
 {

@@ -61,6 +61,11 @@ pub(crate) const ROLE_PROGRAMS: &[RoleProgram] = &[
         shape: Shape::Return,
     },
     RoleProgram {
+        role: Role::NewAt,
+        name: "new_at",
+        shape: Shape::Call,
+    },
+    RoleProgram {
         role: Role::Clear,
         name: "clear",
         shape: Shape::Entry,

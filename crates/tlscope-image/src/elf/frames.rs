@@ -1,15 +1,16 @@
 //! Where functions start and end, for images without symbols: the call-frame table.
 //!
 //! `.eh_frame_hdr` is what the unwinder searches, so stripping leaves it in place
-//! (Linux Standard Base Core 5.0, sections 10.6.1 and 10.6.2).
+//! (Linux Standard Base Core 5.0, sections 10.6.1 and 10.6.2). Programs linked with `-static` have
+//! none: there the entries of `.eh_frame` are gone through one by one.
 
 use std::ops::Range;
 
 use object::LittleEndian;
 use object::elf::PT_GNU_EH_FRAME;
-use object::read::elf::ProgramHeader;
+use object::read::elf::{ProgramHeader, SectionHeader};
 
-use super::{Address, ProgramHeaders, Segment, bytes_at};
+use super::{Address, ProgramHeaders, Sections, Segment, bytes_at};
 
 /// Function starts, sorted, each with its end.
 #[derive(Debug, Default)]
@@ -23,12 +24,17 @@ const RELATIVE_TO_HEADER: u8 = 0x3b;
 const COUNT: u8 = 0x03;
 
 impl Frames {
-    pub(super) fn read(headers: ProgramHeaders<'_>, segments: &[Segment<'_>]) -> Self {
+    pub(super) fn read(
+        headers: ProgramHeaders<'_>,
+        segments: &[Segment<'_>],
+        sections: &Sections<'_>,
+    ) -> Self {
         let functions = headers
             .iter()
             .find(|header| header.p_type(LittleEndian) == PT_GNU_EH_FRAME)
             .map(|header| Address(header.p_vaddr(LittleEndian)))
             .and_then(|start| read_table(segments, start))
+            .or_else(|| read_entries(segments, sections))
             .unwrap_or_default();
         Self { functions }
     }
@@ -68,17 +74,50 @@ fn read_table(segments: &[Segment<'_>], start: Address) -> Option<Vec<Range<Addr
     Some(functions)
 }
 
+/// All entries of the section. One whose start is not encoded as usual lies outside all code.
+fn read_entries(segments: &[Segment<'_>], sections: &Sections<'_>) -> Option<Vec<Range<Address>>> {
+    const LENGTH: u64 = 4;
+    let (_, section) = sections.section_by_name(LittleEndian, b".eh_frame")?;
+    let mut at = Address(section.sh_addr(LittleEndian));
+    let end = at.checked_add(section.sh_size(LittleEndian))?;
+    let is_code = |start: Address| {
+        let mut code = segments.iter().filter(|segment| segment.executable);
+        code.any(|segment| segment.position_of(start).is_some())
+    };
+    let mut functions = Vec::new();
+    while at < end {
+        let entry = bytes_at(segments, at)?;
+        let length = u32::from_le_bytes(*entry.first_chunk()?);
+        // A terminator, or the form of entries beyond 4 GiB.
+        if length == 0 || length == u32::MAX {
+            break;
+        }
+        let common = u32::from_le_bytes(*entry.get(LENGTH as usize..)?.first_chunk()?);
+        if common != 0
+            && let Some(function) = described(entry, at).filter(|function| is_code(function.start))
+        {
+            functions.push(function);
+        }
+        at = at.checked_add(LENGTH + u64::from(length))?;
+    }
+    functions.sort_unstable_by_key(|function| function.start);
+    Some(functions)
+}
+
+/// The function of the frame description entry at an address.
+fn described(entry: &[u8], at: Address) -> Option<Range<Address>> {
+    const START: u64 = 8;
+    const SIZE: usize = 12;
+    let start = relative(at.checked_add(START)?, entry.get(START as usize..SIZE)?)?;
+    let size = u32::from_le_bytes(*entry.get(SIZE..)?.first_chunk()?);
+    Some(start..start.checked_add(size.into())?)
+}
+
 /// A frame description entry: length, pointer to its common entry, start, size. The start must
 /// say again what the table says: this shows that it is encoded as PC-relative 32-bit, as usual.
 fn end_of(segments: &[Segment<'_>], function: Address, frame: Address) -> Option<Address> {
-    const START: u64 = 8;
-    const SIZE: usize = 12;
-    let entry = bytes_at(segments, frame)?;
-    let start = relative(frame.checked_add(START)?, entry.get(START as usize..SIZE)?)?;
-    let size = u32::from_le_bytes(*entry.get(SIZE..)?.first_chunk::<4>()?);
-    (start == function)
-        .then(|| function.checked_add(size.into()))
-        .flatten()
+    let described = described(bytes_at(segments, frame)?, frame)?;
+    (described.start == function).then_some(described.end)
 }
 
 fn relative(origin: Address, offset: &[u8]) -> Option<Address> {

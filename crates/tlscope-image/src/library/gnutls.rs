@@ -25,9 +25,12 @@ const FUNCTIONS: &[(&str, Role)] = &[
     ("gnutls_record_recv_early_data", Role::Read),
     (RECV_PACKET, Role::ReadPacket),
     ("gnutls_handshake", Role::Handshake),
-    // Objects are not counted references: this is the end of the connection.
-    ("gnutls_deinit", Role::Clear),
 ];
+
+/// Objects are not counted references: one of these ends a connection, the other begins the next
+/// one at the same address.
+const DEINIT: &str = "gnutls_deinit";
+const INIT: &str = "gnutls_init";
 
 const RECV: &str = "gnutls_record_recv";
 const RECV_PACKET: &str = "gnutls_record_recv_packet";
@@ -38,7 +41,6 @@ const INDISPENSABLE: &[&str] = &[
     "gnutls_record_recv_seq",
     RECV_PACKET,
     "gnutls_handshake",
-    "gnutls_deinit",
 ];
 
 impl Library for GnuTls {
@@ -79,6 +81,11 @@ impl Library for GnuTls {
                 }
                 None => {}
             }
+        }
+        let lives = function(elf, DEINIT, Role::Clear).or_else(|| function(elf, INIT, Role::NewAt));
+        match lives {
+            Some(function) => ssl_api::add_probe(elf, &mut plan, function),
+            None => plan.missing.push(ssl_api::not_found(DEINIT)),
         }
         add_packet_layout(elf, &mut plan);
         send::add(elf, &mut plan);
