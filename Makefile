@@ -11,7 +11,9 @@ DEMO_PACKAGES := $(BUILD_PACKAGES) openssl curl
 TEST_PACKAGES := $(DEMO_PACKAGES) clang-format-19 libssl-dev nginx redis-server redis-tools \
 	tshark tcpdump python3 python3-pip binutils util-linux mount iproute2 \
 	nghttp2-client nghttp2-server libnginx-mod-http-brotli-filter golang-go nodejs \
-	libnss3-tools libnss3-dev brotli zstd bsdutils
+	libnss3-tools libnss3-dev brotli zstd bsdutils \
+	libgnutls28-dev gnutls-bin wget lftp libcurl3-gnutls libgnutls-dane0 libgnutls-openssl27 \
+	lighttpd lighttpd-mod-gnutls
 ZOO_PACKAGES := $(TEST_PACKAGES) g++ gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 
 # Crates whose tests need neither root nor a kernel.

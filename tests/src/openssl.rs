@@ -19,6 +19,17 @@ pub struct SServer {
 impl SServer {
     #[track_caller]
     pub fn start(scene: &Scene, pair: &Pair, arguments: &[&str]) -> Self {
+        Self::start_at(scene, pair, arguments, Path::new("."))
+    }
+
+    /// With the scene's directory as its own: with `-WWW` it serves the files there.
+    #[track_caller]
+    pub fn start_in(scene: &Scene, pair: &Pair, arguments: &[&str]) -> Self {
+        Self::start_at(scene, pair, arguments, scene.directory())
+    }
+
+    #[track_caller]
+    fn start_at(scene: &Scene, pair: &Pair, arguments: &[&str], directory: &Path) -> Self {
         let port = free_port();
         let keylog = scene.fresh("s_server.keylog");
         let mut command = tool("openssl", "openssl");
@@ -29,7 +40,7 @@ impl SServer {
             .arg("-key")
             .arg(&pair.key);
         command.arg("-keylogfile").arg(&keylog).args(arguments);
-        command.stdin(Stdio::piped());
+        command.stdin(Stdio::piped()).current_dir(directory);
         let mut program = Program::start(scene, "s_server", command);
         until_listening(&mut program, port);
         Self {

@@ -22,6 +22,7 @@ fn as_root() {
         "privileges",
         "CAP_BPF",
         "attach modes",
+        "GnuTLS",
     ] {
         assert!(text.contains(expected), "no {expected:?} in:\n{text}");
     }

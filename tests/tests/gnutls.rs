@@ -1,8 +1,18 @@
 //! `tlscope gnutls`: every byte and every secret of programs that use GnuTLS.
 
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tlscope_tests::certificates::certificates;
+use tlscope_tests::digest::noise;
 use tlscope_tests::gnutls::{self, SYSTEM_LIBGNUTLS};
+use tlscope_tests::keylog::KeyLog;
+use tlscope_tests::openssl::SServer;
 use tlscope_tests::pcap::{PacketCapture, PcapFile};
 use tlscope_tests::peer::{Side, Talk};
+use tlscope_tests::program::{Program, must, run, tool};
+use tlscope_tests::scene::{free_port, until_listening};
 use tlscope_tests::{Digest, KIB, MIB, Peer, Scene, Tlscope};
 
 /// All that these peers said, and nothing else of them.
@@ -49,7 +59,7 @@ fn sizes_from_one_byte_to_64_mib() {
             ["1.2", "1.3"].map(|tls| gnutls::peer().with("tls", tls).sizes(up, down))
         })
         .collect();
-    peers.push(gnutls::peer().sizes(64 * MIB, 64 * MIB));
+    peers.push(gnutls::peer().sizes(64 * MIB, 1));
     assert_all_captured(&scene, gnutls::json(), &peers);
 }
 
@@ -155,4 +165,184 @@ fn assert_decrypts(file: &PcapFile, talk: &Talk) {
         assert_eq!(Digest::of(&sent), client.sent(), "sent by {name}");
         assert_eq!(Digest::of(&answered), client.received(), "answer to {name}");
     }
+}
+
+/// Captures beside a key log, runs, and gives what was captured.
+#[track_caller]
+fn beside(scene: &Scene, run: impl FnOnce()) -> (tlscope_tests::records::Records, KeyLog) {
+    let keys = scene.fresh("captured.keylog");
+    let capture = gnutls::json().arg("--gnutls").arg(SYSTEM_LIBGNUTLS);
+    let capture = capture.arg("-k").arg(&keys).start(scene);
+    run();
+    let records = capture.stop().records();
+    (records, KeyLog::read(&keys))
+}
+
+/// `openssl s_server` that serves the files of its directory, and what it is asked for.
+#[track_caller]
+fn serve_by_openssl(scene: &Scene, content: &[u8], arguments: &[&str]) -> (SServer, String) {
+    fs::write(scene.path("file.bin"), content).expect("a file to serve");
+    let mut all = vec!["-WWW"];
+    all.extend(arguments);
+    let server = SServer::start_in(scene, &certificates().ecdsa, &all);
+    let url = format!("https://localhost:{}/file.bin", server.port);
+    (server, url)
+}
+
+/// Each client, GnuTLS behind it, and how it is told to print what it gets without checking whom
+/// it talks to: that is not what is tested.
+fn clients(url: &str) -> [(&'static str, Command); 4] {
+    let mut wget = tool("wget", "wget");
+    wget.args(["-q", "--no-check-certificate", "-O", "-", url]);
+    let mut lftp = tool("lftp", "lftp");
+    lftp.args(["-c", &format!("set ssl:verify-certificate no; cat {url}")]);
+    let mut curl = tool("python3", "python3");
+    curl.args(["-c", CURL_GNUTLS, url]);
+    let mut cli = tool("gnutls-cli", "gnutls-bin");
+    let port = url.split([':', '/']).nth(4).expect("a port");
+    cli.args(["--insecure", "--logfile=/dev/null", "-p", port, "localhost"]);
+    [
+        ("wget", wget),
+        ("lftp", lftp),
+        ("python3", curl),
+        ("gnutls-cli", cli),
+    ]
+}
+
+/// curl's GnuTLS flavour, which has no program of its own: git and others use it.
+const CURL_GNUTLS: &str = "
+import ctypes, sys
+curl = ctypes.CDLL('libcurl-gnutls.so.4')
+curl.curl_easy_init.restype = ctypes.c_void_p
+handle = ctypes.c_void_p(curl.curl_easy_init())
+URL, VERIFY_PEER, VERIFY_HOST = 10002, 64, 81
+curl.curl_easy_setopt(handle, URL, sys.argv[1].encode())
+curl.curl_easy_setopt(handle, VERIFY_PEER, 0)
+curl.curl_easy_setopt(handle, VERIFY_HOST, 0)
+sys.exit(curl.curl_easy_perform(handle))
+";
+
+#[test]
+fn programs_that_use_gnutls_are_seen_whole() {
+    let scene = Scene::new("gnutls-clients");
+    let content = noise(300_000, 7);
+    let request = scene.write("request", b"GET /file.bin HTTP/1.0\r\n\r\n");
+    for flag in ["-tls1_2", "-tls1_3"] {
+        let (server, url) = serve_by_openssl(&scene, &content, &[flag]);
+        let remote = format!("127.0.0.1:{}", server.port);
+        let mut secrets = KeyLog::default();
+        for (name, mut command) in clients(&url) {
+            command.stdin(fs::File::open(&request).expect("the request"));
+            let mut client = None;
+            let (records, keys) = beside(&scene, || client = Some(run(&scene, name, command)));
+            let client = client.expect("a client that ran");
+            let connection = records.only(client.pid);
+            let name = format!("{name} {flag}");
+            let printed = |part: &[u8]| {
+                client
+                    .stdout
+                    .windows(part.len())
+                    .any(|window| window == part)
+            };
+            assert!(printed(&content), "{name} did not get the file");
+            assert!(connection.received.bytes.ends_with(&content), "{name}");
+            let asked = String::from_utf8_lossy(&connection.sent.bytes);
+            assert!(
+                asked.starts_with("GET /file.bin HTTP/1."),
+                "{name}: {asked}"
+            );
+            assert!(asked.ends_with("\r\n\r\n"), "{name}: {asked}");
+            assert_eq!(
+                connection.remote.as_deref(),
+                Some(remote.as_str()),
+                "{name}"
+            );
+            secrets = secrets.union(&keys);
+        }
+        let truth = KeyLog::read(&server.keylog);
+        secrets.of_connections_in(&truth).assert_is(&truth);
+    }
+}
+
+/// A server on GnuTLS, with OpenSSL at the other end.
+#[test]
+fn lighttpd_with_mod_gnutls_is_seen_whole() {
+    let scene = Scene::new("gnutls-lighttpd");
+    let content = noise(700_000, 8);
+    fs::write(scene.path("file.bin"), &content).expect("a file to serve");
+    let port = free_port();
+    let mut server = start_lighttpd(&scene, port);
+    until_listening(&mut server, port);
+    let truth = scene.fresh("curl.keylog");
+    let out = scene.fresh("answer");
+    let (records, keys) = beside(&scene, || {
+        for tls in ["1.2", "1.3"] {
+            // So that the file is in one piece on the wire.
+            let mut curl = tool("curl", "curl");
+            curl.args(["-sS", "--http1.1", "--tls-max", tls, "--cacert"])
+                .arg(&certificates().ca);
+            curl.arg("-o").arg(&out).env("SSLKEYLOGFILE", &truth);
+            curl.arg(format!("https://localhost:{port}/file.bin"));
+            must(&mut curl);
+            assert_eq!(fs::read(&out).expect("the answer"), content);
+        }
+    });
+    let connections = records.of(server.pid());
+    assert_eq!(connections.len(), 2, "{:#?}", records.outline());
+    for connection in connections {
+        assert!(
+            connection
+                .received
+                .bytes
+                .starts_with(b"GET /file.bin HTTP/1.1")
+        );
+        assert!(connection.sent.bytes.ends_with(&content), "the file");
+    }
+    let truth = KeyLog::read(&truth);
+    keys.of_connections_in(&truth).assert_is(&truth);
+}
+
+#[track_caller]
+fn start_lighttpd(scene: &Scene, port: u16) -> Program {
+    let pair = &certificates().ecdsa;
+    let conf = format!(
+        "server.modules = (\"mod_gnutls\")\n\
+         server.document-root = \"{}\"\n\
+         server.bind = \"127.0.0.1\"\n\
+         server.port = {port}\n\
+         ssl.engine = \"enable\"\n\
+         ssl.pemfile = \"{}\"\n\
+         ssl.privkey = \"{}\"\n",
+        scene.directory().display(),
+        pair.cert.display(),
+        pair.key.display(),
+    );
+    let conf = scene.write("lighttpd.conf", conf.as_bytes());
+    let mut lighttpd = tool("lighttpd", "lighttpd lighttpd-mod-gnutls");
+    lighttpd.arg("-D").arg("-f").arg(conf);
+    Program::start(scene, "lighttpd", lighttpd)
+}
+
+#[test]
+fn libraries_beside_gnutls_are_passed_over() {
+    let scene = Scene::new("gnutls-others");
+    let mut command = tool("python3", "python3");
+    command.args([
+        "-c",
+        "import ctypes; [ctypes.CDLL(n) for n in ('libgnutls-dane.so.0', \
+                   'libgnutls-openssl.so.27', 'libgnutls.so.30')]; input()",
+    ]);
+    command.stdin(Stdio::piped());
+    let user = Program::start(&scene, "user", command);
+    let maps = format!("/proc/{}/maps", user.pid());
+    tlscope_tests::wait::until("the libraries", || {
+        let maps = fs::read_to_string(&maps).ok()?;
+        maps.contains(Path::new(SYSTEM_LIBGNUTLS).file_name()?.to_str()?)
+            .then_some(())
+    });
+    let captured = Tlscope::new("gnutls").start(&scene).stop();
+    let words = &captured.finished.stderr;
+    assert!(words.contains("libgnutls.so"), "{words}");
+    assert!(!words.contains("not probed"), "{words}");
+    drop(user);
 }

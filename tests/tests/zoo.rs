@@ -44,8 +44,14 @@ fn boringssl_static_and_stripped() {
 }
 
 #[test]
+fn gnutls_shared() {
+    check("gnutls-bookworm");
+}
+
+#[test]
 fn arm64_offline() {
     check("openssl-bookworm-arm64");
+    check("gnutls-bookworm-arm64");
 }
 
 #[test]

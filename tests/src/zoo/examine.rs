@@ -196,6 +196,9 @@ fn way_to_run(specimen: &Specimen, plan: &Plan) -> Option<Run> {
         return Some(Run::Nss(Tls::Both));
     }
     let truth = Truth::of(&specimen.image);
+    if truth.has("gnutls_init") {
+        return Some(Run::Peer(Tls::Both));
+    }
     if !(truth.has("SSL_CTX_new") && truth.has("SSL_get1_session")) {
         return None;
     }

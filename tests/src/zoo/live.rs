@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::certificates::certificates;
 use crate::keylog::KeyLog;
-use crate::peer::{self, Talk};
+use crate::peer::Talk;
 use crate::zoo::fetch::Specimen;
 use crate::zoo::outcome::Outcome;
+use crate::zoo::plan::Plan;
 use crate::zoo::targets::Tls;
-use crate::{Capture, KIB, MIB, Peer, Scene, Tlscope};
+use crate::{Capture, KIB, MIB, Peer, Scene, Tlscope, gnutls};
 
 /// What was captured, against what the peers logged.
 #[derive(Debug, Clone)]
@@ -49,10 +50,19 @@ pub(super) struct Watch {
     keylog: PathBuf,
 }
 
+/// `tlscope` on this image, by the subcommand of what it holds.
+#[track_caller]
+fn capture_of(image: &Path) -> Tlscope {
+    match Plan::of(image).family.as_str() {
+        "gnutls" => gnutls::json().with("gnutls", image.display()),
+        _ => Tlscope::json().with("libssl", image.display()),
+    }
+}
+
 impl Watch {
     #[track_caller]
     pub(super) fn start(scene: &Scene, image: &Path) -> Self {
-        Self::by(scene, Tlscope::json().with("libssl", image.display()))
+        Self::by(scene, capture_of(image))
     }
 
     /// By a command that writes JSON.
@@ -171,7 +181,7 @@ fn in_own_root(scene: &Scene, specimen: &Specimen) -> Peer {
         fs::copy(file, place.join(name)).expect("copy a file into the root");
         format!("/{PLACE}/{name}")
     };
-    let program = bring(peer::compiled(), "peer");
+    let program = bring(Peer::on(&specimen.image).program(), "peer");
     let pair = &certificates().ecdsa;
     let (cert, key) = (bring(&pair.cert, "cert.pem"), bring(&pair.key, "key.pem"));
     let inside = specimen

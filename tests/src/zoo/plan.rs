@@ -69,16 +69,15 @@ pub struct Missing {
     pub why: String,
 }
 
-const DATA: [&str; 8] = [
+const WRITES: [&str; 6] = [
     "write",
-    "read",
     "write_ex",
-    "read_ex",
     "write_ex2",
+    "send_record",
+    "send_sealed",
     "go_write",
-    "go_read",
-    "nss_read",
 ];
+const READS: [&str; 5] = ["read", "read_ex", "read_packet", "go_read", "nss_read"];
 const SECRETS: [&str; 4] = ["secret_sink", "key_block", "go_key_log", "nss_secret"];
 
 impl Plan {
@@ -107,11 +106,9 @@ impl Plan {
 
     /// Plaintext in both directions.
     pub fn has_data(&self) -> bool {
-        let has = |kind: &str| {
-            let mut roles = self.roles().into_iter();
-            roles.any(|role| DATA.contains(&role) && role.contains(kind))
-        };
-        has("read") && has("write")
+        let roles = self.roles();
+        let has = |some: &[&str]| some.iter().any(|role| roles.contains(role));
+        has(&READS) && has(&WRITES)
     }
 
     pub fn has_secrets(&self) -> bool {

@@ -54,6 +54,11 @@ impl Program {
             Self::Openssl => tools::openssl(specimen),
             Self::Grpc => with_wheel(specimen, "grpc_peer.py"),
             Self::CurlCffi => with_wheel(specimen, "curl_cffi_peer.py"),
+            Self::Ffmpeg => {
+                let mut command = with_wheel(specimen, "ffmpeg_peer.py");
+                command.arg(&specimen.image);
+                command
+            }
         }
     }
 
@@ -61,8 +66,13 @@ impl Program {
     fn slack(self) -> usize {
         match self {
             Self::Grpc => 256,
-            Self::Node | Self::Bun | Self::Openssl | Self::CurlCffi => 0,
+            Self::Node | Self::Bun | Self::Openssl | Self::CurlCffi | Self::Ffmpeg => 0,
         }
+    }
+
+    /// Has no server: nginx is behind the witness.
+    fn only_client(self) -> bool {
+        matches!(self, Self::CurlCffi | Self::Ffmpeg)
     }
 
     fn alpn(self) -> Option<&'static str> {
@@ -99,8 +109,12 @@ fn talk(scene: &Scene, specimen: &Specimen, program: Program, tls: &str) -> (Vec
     let (ca, pair) = (&certificates().ca, &certificates().ecdsa);
     let mut nginx = None;
     let mut server = None;
-    let server_port = if program == Program::CurlCffi {
-        nginx.insert(Nginx::start(scene)).port
+    let server_port = if program.only_client() {
+        let nginx = nginx.insert(Nginx::start(scene));
+        for size in SIZES {
+            nginx.serve(size);
+        }
+        nginx.port
     } else {
         let mut command = program.command(specimen);
         command.arg("server").arg(&pair.cert).arg(&pair.key);
@@ -111,7 +125,7 @@ fn talk(scene: &Scene, specimen: &Specimen, program: Program, tls: &str) -> (Vec
     };
     let witness = Witness::start(scene, server_port, tls, program.alpn());
     let mut command = program.command(specimen);
-    if program != Program::CurlCffi {
+    if !program.only_client() {
         command.arg("client");
     }
     command.arg(ca).arg(witness.port.to_string()).args(&sizes);
@@ -267,6 +281,7 @@ pub fn guess(image: &Path) -> Option<(Program, &Path)> {
         "node" => (Program::Node, directory),
         "bun" => (Program::Bun, directory),
         _ if name.starts_with("cygrpc.") => (Program::Grpc, directory.parent()?.parent()?),
+        _ if name.starts_with("ffmpeg-linux") => (Program::Ffmpeg, directory),
         "_wrapper.abi3.so" => (Program::CurlCffi, directory.parent()?),
         _ => return None,
     })

@@ -6,11 +6,11 @@ use crate::zoo::examine::Row;
 use crate::zoo::plan::{Plan, Probe};
 
 const HEAD: &str = "\
-# Libraries of the OpenSSL family
+# Libraries
 
 Written by `make zoo`; do not edit. Each target is fetched from a package registry, `tlscope inspect`
 derives its plan from the machine code, then client and server talk over loopback beside `tlscope
-tls`: TLS 1.2 and 1.3 where the library has them, both directions, one byte, 16 KiB and a byte,
+tls` or `tlscope gnutls`: TLS 1.2 and 1.3 where the library has them, both directions, one byte, 16 KiB and a byte,
 1 MiB.
 
 * **plan**: plaintext in both directions, secrets and the client random were derived; each probe that a

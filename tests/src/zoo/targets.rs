@@ -97,6 +97,8 @@ pub enum Program {
     Openssl,
     /// `fixtures/curl_cffi_peer.py`: a client, with nginx behind the witness.
     CurlCffi,
+    /// `fixtures/ffmpeg_peer.py`: the same, and ffmpeg itself holds the library.
+    Ffmpeg,
 }
 
 /// As `tlscope inspect --json` names it.
@@ -160,6 +162,16 @@ const fn debian(suite: &'static str, arch: &'static str, package: &'static str) 
         suite,
         arch,
         package,
+    }
+}
+
+const fn ffmpeg(version: &'static str) -> Source {
+    Source::Wheel {
+        package: "imageio-ffmpeg",
+        version,
+        python: "311",
+        platform: MANYLINUX2014,
+        needs: &[],
     }
 }
 
@@ -270,6 +282,16 @@ const fn boringssl(
     run: Run,
 ) -> Target {
     of("boringssl", name, holds, source, file, run)
+}
+
+const fn gnutls(
+    name: &'static str,
+    holds: &'static str,
+    source: Source,
+    file: &'static str,
+    run: Run,
+) -> Target {
+    of("gnutls", name, holds, source, file, run)
 }
 
 const fn of(
@@ -473,6 +495,26 @@ pub const TARGETS: &[Target] = &[
         debian("bookworm", "amd64", "caddy"), "usr/bin/caddy", register("go1.19.8")),
     stranger("caddy-sid-arm64", "Debian sid",
         debian("sid", "arm64", "caddy"), "usr/bin/caddy", Facts { release: None, ..register("") }),
+    gnutls("gnutls-bullseye", "3.7.1, Debian bullseye",
+        debian("bullseye", "amd64", "libgnutls30"), "usr/lib/x86_64-linux-gnu/libgnutls.so.30.*", Run::Peer(BOTH)),
+    gnutls("gnutls-bookworm", "3.7.9, Debian bookworm",
+        debian("bookworm", "amd64", "libgnutls30"), "usr/lib/x86_64-linux-gnu/libgnutls.so.30.*", Run::Peer(BOTH)).quick(),
+    gnutls("gnutls-trixie", "3.8.9, Debian trixie",
+        Source::Root { suite: "trixie", packages: &["libgnutls30t64"] }, "usr/lib/x86_64-linux-gnu/libgnutls.so.30.*", Run::PeerInRoot(BOTH)),
+    gnutls("gnutls-sid", "3.8, Debian sid",
+        Source::Root { suite: "sid", packages: &["libgnutls30t64"] }, "usr/lib/x86_64-linux-gnu/libgnutls.so.30.*", Run::PeerInRoot(BOTH)),
+    gnutls("ffmpeg-7.0.2", "3.7.2, static in ffmpeg, wheel imageio-ffmpeg 0.6.0",
+        ffmpeg("0.6.0"), "imageio_ffmpeg/binaries/ffmpeg-linux-*", Run::Program(Program::Ffmpeg, BOTH)),
+    gnutls("ffmpeg-4.2.2", "3.6.10, static in ffmpeg, wheel imageio-ffmpeg 0.4.2",
+        ffmpeg("0.4.2"), "imageio_ffmpeg/binaries/ffmpeg-linux*", Run::Program(Program::Ffmpeg, BOTH)),
+    gnutls("gnutls-bullseye-arm64", "3.7.1, Debian bullseye",
+        debian("bullseye", "arm64", "libgnutls30"), "usr/lib/aarch64-linux-gnu/libgnutls.so.30.*", Run::Offline { twin: "gnutls-bullseye" }),
+    gnutls("gnutls-bookworm-arm64", "3.7.9, Debian bookworm",
+        debian("bookworm", "arm64", "libgnutls30"), "usr/lib/aarch64-linux-gnu/libgnutls.so.30.*", Run::Offline { twin: "gnutls-bookworm" }).quick(),
+    gnutls("gnutls-trixie-arm64", "3.8.9, Debian trixie",
+        debian("trixie", "arm64", "libgnutls30t64"), "usr/lib/aarch64-linux-gnu/libgnutls.so.30.*", Run::Offline { twin: "gnutls-trixie" }),
+    gnutls("gnutls-sid-arm64", "3.8, Debian sid",
+        debian("sid", "arm64", "libgnutls30t64"), "usr/lib/aarch64-linux-gnu/libgnutls.so.30.*", Run::Offline { twin: "gnutls-sid" }),
 ];
 
 /// The target of this name.

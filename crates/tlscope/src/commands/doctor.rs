@@ -21,6 +21,9 @@ const CAPABILITIES: [(u32, &str); 5] = [
     (12, "CAP_NET_ADMIN"),
 ];
 
+/// The modules whose libraries have files of their own.
+const LIBRARIES: [Module; 3] = [Module::Tls, Module::Gnutls, Module::Nss];
+
 pub(crate) fn doctor() -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let captures = report(&mut out).context("stdout")?;
@@ -142,7 +145,7 @@ fn attach_modes(out: &mut impl Write) -> io::Result<()> {
 }
 
 fn libraries(out: &mut impl Write) -> io::Result<()> {
-    let mut finder = Finder::new(&[modules::row(Module::Tls).search]);
+    let mut finder = Finder::new(&modules::searches(&LIBRARIES));
     let mut targets = match finder.scan() {
         Ok(targets) => targets,
         Err(e) => return writeln!(out, "\nlibraries: {e}"),
@@ -160,7 +163,7 @@ fn libraries(out: &mut impl Write) -> io::Result<()> {
     if targets.is_empty() {
         writeln!(
             out,
-            "  none: no process maps a libssl, and the loader would find none"
+            "  none: no process maps a TLS library, and the loader would find none"
         )?;
     }
     Ok(())
@@ -168,7 +171,7 @@ fn libraries(out: &mut impl Write) -> io::Result<()> {
 
 fn library(out: &mut impl Write, target: &Target) -> io::Result<()> {
     writeln!(out, "  {} ({} processes)", target.shown, target.users.len())?;
-    match Image::open(target, &[Module::Tls], &mut Known::default()) {
+    match Image::open(target, &LIBRARIES, &mut Known::default()) {
         Ok(image) => image.plans.iter().try_for_each(|plan| {
             let [data, secrets] = [plan.data_probes().count(), plan.secret_probes().count()];
             writeln!(

@@ -82,6 +82,7 @@ fn write_layout(out: &mut impl Write, layout: &Layout) -> io::Result<()> {
         ("client random", &layout.client_random),
         ("master secret", &layout.master_secret),
         ("its length", &layout.master_secret_length),
+        ("packet size", &layout.packet_size),
     ];
     if let Some(go) = &layout.go {
         values.extend([("connection", &go.connection), ("TCP socket", &go.tcp_fd)]);
