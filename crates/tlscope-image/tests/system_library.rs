@@ -1,5 +1,5 @@
-//! The plan of the system's own libssl, checked against what its symbols and its code must agree
-//! on.
+//! The plans of the system's own libssl and libgnutls, checked against what their symbols and their
+//! code must agree on.
 
 use tlscope_image::plan::{Arch, Family, Module, Role};
 use tlscope_image::{ImageError, analyze, might_hold};
@@ -117,4 +117,43 @@ fn a_look_is_enough_to_pass_by_other_files() {
         &Module::ALL
     ));
     assert!(!might_hold(b"SSL_read in a script", &Module::ALL));
+}
+
+/// apt itself needs it.
+const LIBGNUTLS: &str = "/usr/lib/x86_64-linux-gnu/libgnutls.so.30";
+
+#[test]
+fn gnutls_sends_through_one_function_and_logs_through_another() {
+    let image = std::fs::read(LIBGNUTLS)
+        .unwrap_or_else(|error| panic!("{LIBGNUTLS} (Debian's libgnutls30): {error}"));
+    let plan = analyze(&image).expect("a plan");
+    assert_eq!((plan.family, plan.arch), (Family::GnuTls, Arch::X86_64));
+    let mut roles: Vec<Role> = plan.probes.iter().map(|probe| probe.role).collect();
+    roles.sort_unstable();
+    let mut expected = vec![
+        Role::Read,
+        Role::Read,
+        Role::Read,
+        Role::ReadPacket,
+        Role::Handshake,
+        Role::Clear,
+        Role::SendSealed,
+        Role::SealRecord,
+        Role::SecretSink,
+        Role::KeyBlock,
+    ];
+    expected.sort_unstable();
+    assert_eq!(roles, expected);
+    for value in [
+        &plan.layout.client_random,
+        &plan.layout.master_secret,
+        &plan.layout.packet_size,
+    ] {
+        assert!(value.is_some(), "{:?}", plan.layout);
+    }
+    assert!(
+        plan.version
+            .is_some_and(|version| version.starts_with("3."))
+    );
+    assert_eq!(plan.missing, []);
 }

@@ -124,3 +124,27 @@ fn relative(origin: Address, offset: &[u8]) -> Option<Address> {
     let offset = i32::from_le_bytes(*offset.first_chunk::<4>()?);
     origin.0.checked_add_signed(offset.into()).map(Address)
 }
+
+#[cfg(test)]
+mod tests {
+    use object::read::elf::FileHeader;
+
+    use super::super::{Header, load_segments, section_table};
+    use super::*;
+
+    /// This very test has both: the table that the linker made, and the entries themselves.
+    #[test]
+    fn the_entries_say_what_the_table_says() {
+        let own = std::env::current_exe().expect("the path of this test");
+        let bytes = std::fs::read(own).expect("this test");
+        let header = Header::parse(bytes.as_slice()).expect("an ELF header");
+        let headers = header.program_headers(LittleEndian, bytes.as_slice());
+        let headers = headers.expect("program headers");
+        let segments = load_segments(headers, &bytes).expect("segments");
+        let sections = section_table(header, &bytes);
+        let table = Frames::read(headers, &segments, &sections).functions;
+        let entries = read_entries(&segments, &sections).expect("entries");
+        assert!(table.len() > 100, "{} functions", table.len());
+        assert_eq!(table, entries);
+    }
+}

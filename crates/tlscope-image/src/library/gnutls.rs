@@ -111,12 +111,14 @@ fn function(elf: &Elf<'_>, name: &'static str, role: Role) -> Option<Function> {
     Some(Function::told(name, role, address, by))
 }
 
-/// The only function that loads its own name.
+/// The only function that loads its own name, and makes use of a session: a compiler may have put
+/// the assertions of a function into a cold part, which is none by itself.
 fn only_asserting(elf: &Elf<'_>, name: &str) -> Option<Address> {
     let functions = code::functions_with_text(elf, &own_name(elf, name));
     let mut functions = functions.into_keys();
     let only = functions.next()?;
-    functions.next().is_none().then_some(only)
+    let alone = functions.next().is_none();
+    (alone && code::takes_argument(elf, only, 0)).then_some(only)
 }
 
 /// Where a name stands as a text of its own.
