@@ -22,7 +22,13 @@ pub fn is_library(path: &Path) -> bool {
 #[track_caller]
 pub fn compiled_peer() -> &'static Path {
     static COMPILED: OnceLock<PathBuf> = OnceLock::new();
-    COMPILED.get_or_init(|| fixtures::compile("gnutls_peer", &["sha256.h"], &["-ldl", "-lpthread"]))
+    COMPILED.get_or_init(|| {
+        fixtures::compile(
+            "gnutls_peer",
+            &["libgnutls.h", "sha256.h"],
+            &["-ldl", "-lpthread"],
+        )
+    })
 }
 
 /// A client and a server on the system's library.
