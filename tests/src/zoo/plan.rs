@@ -162,6 +162,9 @@ impl Plan {
         if let Some(probe) = self.data_probe() {
             parts.push(format!("read: {}", probe.evidence));
         }
+        if let Some(probe) = self.probe("send_sealed").or(self.probe("send_record")) {
+            parts.push(format!("send: {}", probe.evidence));
+        }
         for probe in self.secrets() {
             parts.push(format!(
                 "{}: {}",
