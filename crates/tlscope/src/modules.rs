@@ -49,7 +49,10 @@ pub(crate) const MODULES: [Row; 4] = [
     Row {
         module: Module::Gnutls,
         name: "gnutls",
-        search: libraries(GNUTLS),
+        search: Search {
+            names: GNUTLS,
+            any_code: true,
+        },
         beside: &[],
         sought: "a libgnutls",
         flag: "--gnutls",
