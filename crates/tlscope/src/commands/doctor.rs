@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use anyhow::{Context, anyhow};
 use tlscope_image::plan::Module;
 use tlscope_probe::{AttachMode, Calls, Features, Needs, ObjectKind, Options, Tracer, features};
-use tlscope_targets::{Finder, Target};
+use tlscope_targets::{Finder, Search, Target};
 
 use crate::capture::images::{Image, Known, title};
 use crate::modules;
@@ -145,7 +145,12 @@ fn attach_modes(out: &mut impl Write) -> io::Result<()> {
 }
 
 fn libraries(out: &mut impl Write) -> io::Result<()> {
-    let mut finder = Finder::new(&modules::searches(&LIBRARIES));
+    // By name alone: to look into all code that is mapped takes seconds.
+    let by_name = |module| Search {
+        any_code: false,
+        ..modules::row(module).search
+    };
+    let mut finder = Finder::new(&LIBRARIES.map(by_name));
     let mut targets = match finder.scan() {
         Ok(targets) => targets,
         Err(e) => return writeln!(out, "\nlibraries: {e}"),
