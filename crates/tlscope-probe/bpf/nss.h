@@ -108,7 +108,7 @@ struct update_label {
 	__u8 context_length;
 } __attribute__((packed));
 
-/* The sequence number of a call's own slot stands in the top byte of a session's handle. */
+/* The token of NSS keeps a slot's index in the top byte of its sessions' handles. */
 static __always_inline __u32 slot_of(__u64 session)
 {
 	return (__u32)session >> 24;

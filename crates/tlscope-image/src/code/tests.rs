@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::elf::Elf;
-use crate::fixture::{self, EARLY, EXPORTER, LATE, RANDOM, READ_EX, SINK, at};
+use crate::fixture::{self, EARLY, EXPORTER, LATE, RANDOM, READ_EX, SINK, SLOT, at};
 
 const BOTH: [Arch; 2] = [Arch::X86_64, Arch::Aarch64];
 
@@ -99,6 +99,40 @@ fn code_that_never_ends_ends_the_walk() {
         let elf = Elf::parse(&file, &()).expect("still an ELF file");
         assert!(copies_to_argument(&elf, at(RANDOM.1), 1).is_empty());
     }
+}
+
+#[test]
+fn a_call_has_the_constants_right_before_it() {
+    on_both(|arch, elf| {
+        let calls = straight_calls(elf, at(SINK.1));
+        let lengths: Vec<_> = calls.iter().map(|call| call.constants[2]).collect();
+        assert_eq!(lengths, [Some(0x20)], "{arch}");
+    });
+}
+
+#[test]
+fn what_is_copied_is_a_loaded_value() {
+    on_both(|arch, elf| {
+        let transfers = transfers_of(elf, at(RANDOM.1));
+        let to_start = |t: &&transfers::Transfer| t.to == Value::root(Root::Argument(1));
+        let fields: Vec<_> = transfers
+            .iter()
+            .filter(to_start)
+            .filter_map(|t| t.value.path()?.loaded_from()?.offsets())
+            .collect();
+        let random = vec![random_offset(arch)];
+        assert!(fields.contains(&random), "{arch}: {fields:x?}");
+    });
+}
+
+#[test]
+fn an_address_out_of_a_slot_is_a_reference() {
+    let file = fixture::library(Arch::Aarch64);
+    let elf = Elf::parse(&file, &()).expect("the fixture is an ELF file");
+    let found = references::references(&elf, &[at(READ_EX.1)]);
+    let slots: Vec<_> = found.iter().filter_map(|found| found.slot).collect();
+    assert_eq!(slots, [at(SLOT)]);
+    assert_eq!(found[0].to, at(READ_EX.1));
 }
 
 #[test]
