@@ -19,7 +19,7 @@ ZOO_PACKAGES := $(TEST_PACKAGES) g++ gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 # Crates whose tests need neither root nor a kernel.
 PURE := -p tlscope -p tlscope-core -p tlscope-image -p tlscope-probe -p tlscope-targets
 
-.PHONY: help build demo test lint unit e2e zoo zoo-quick http-load bench install-extcap format clean
+.PHONY: help build demo test lint unit e2e zoo zoo-quick http-load go-load bench install-extcap format clean
 
 help:
 	@echo 'make demo   build, then capture a local HTTPS exchange'
@@ -29,6 +29,7 @@ help:
 	@echo 'make zoo    run it on every target of docs/libraries.md and docs/go.md, and write these pages'
 	@echo 'make zoo FILE=/path/to/libssl.so   any library or program; make zoo-quick: what CI runs'
 	@echo 'make http-load  pair 100,000 requests of h2load over HTTP/2, none lost'
+	@echo 'make go-load  trace a Go program through 10,000 handshakes'
 	@echo 'make bench  measure what capturing costs'
 	@echo 'make install-extcap  show tlscope in the interface list of Wireshark'
 	@echo 'make format rewrite the sources in the house style'
@@ -80,6 +81,12 @@ http-load:
 	$(CARGO) build --profile checked --locked -p tlscope
 	TLSCOPE_BIN="$(abspath $(TARGET))/checked/tlscope" TLSCOPE_HTTP_REQUESTS=100000 \
 		$(CARGO) test --profile checked --locked -p tlscope-tests --test http h2load
+
+go-load:
+	@scripts/packages.sh $(TEST_PACKAGES)
+	$(CARGO) build --profile checked --locked -p tlscope
+	TLSCOPE_BIN="$(abspath $(TARGET))/checked/tlscope" TLSCOPE_GO_HANDSHAKES=10000 \
+		$(CARGO) test --profile checked --locked -p tlscope-tests --test gotls handshakes
 
 bench:
 	@scripts/packages.sh $(TEST_PACKAGES) wrk

@@ -108,16 +108,17 @@ pub struct GoTalk {
     pub finished: Finished,
 }
 
-/// Starts it; it begins when a line is said to it if `--wait` is among the arguments.
+/// Starts it, with its arguments in words; it begins when a line is said to it if `--wait` is among the arguments.
 #[track_caller]
-pub fn start(scene: &Scene, program: &Path, arguments: &[&str]) -> Program {
+pub fn start(scene: &Scene, program: &Path, arguments: &str) -> Program {
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::piped());
+    let words = arguments.split_whitespace();
+    command.args(words).stdin(Stdio::piped());
     Program::start(scene, "go-peer", command)
 }
 
 #[track_caller]
-pub fn run(scene: &Scene, program: &Path, arguments: &[&str]) -> GoTalk {
+pub fn run(scene: &Scene, program: &Path, arguments: &str) -> GoTalk {
     end(start(scene, program, arguments))
 }
 

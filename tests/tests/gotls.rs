@@ -1,6 +1,7 @@
 //! `tlscope gotls` on Go programs: what client and server say they sent and received is what
 //! was captured, byte for byte.
 
+use std::env;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -18,7 +19,7 @@ fn gotls(program: &Path) -> Tlscope {
 }
 
 #[track_caller]
-fn captured(scene: &Scene, program: &Path, arguments: &[&str]) -> (go::GoTalk, Captured) {
+fn captured(scene: &Scene, program: &Path, arguments: &str) -> (go::GoTalk, Captured) {
     captured_by(gotls(program).arg("--json"), scene, program, arguments)
 }
 
@@ -27,7 +28,7 @@ fn captured_by(
     tlscope: Tlscope,
     scene: &Scene,
     program: &Path,
-    arguments: &[&str],
+    arguments: &str,
 ) -> (go::GoTalk, Captured) {
     let capture = tlscope.start(scene);
     let talk = go::run(scene, program, arguments);
@@ -48,8 +49,8 @@ fn every_build_and_version_is_captured_whole() {
         let Build { name, .. } = build;
         eprintln!("{name}, TLS {version}");
         let program = build.program();
-        let arguments = ["-tls", version, "-sizes", SIZES, "-connections", "3"];
-        let (talk, captured) = captured(&scene, &program, &arguments);
+        let arguments = &format!("-tls {version} -sizes {SIZES} -connections 3");
+        let (talk, captured) = captured(&scene, &program, arguments);
         talk.assert_captured_with_addresses(&captured.records());
     }
 }
@@ -58,7 +59,7 @@ fn every_build_and_version_is_captured_whole() {
 fn one_write_of_64_mib_is_captured_whole() {
     let scene = Scene::new("go-long");
     let program = go::STRIPPED.program();
-    let (talk, captured) = captured(&scene, &program, &["-sizes", "67108864"]);
+    let (talk, captured) = captured(&scene, &program, "-sizes 67108864");
     talk.assert_captured_with_addresses(&captured.records());
 }
 
@@ -67,8 +68,8 @@ fn the_noncore_object_captures_whole_too() {
     let scene = Scene::new("go-noncore");
     let program = go::STRIPPED_PIE.program();
     let tlscope = gotls(&program).arg("--json").object(2);
-    let arguments = ["-sizes", SIZES, "-connections", "3"];
-    let (talk, captured) = captured_by(tlscope, &scene, &program, &arguments);
+    let arguments = &format!("-sizes {SIZES} -connections 3");
+    let (talk, captured) = captured_by(tlscope, &scene, &program, arguments);
     talk.assert_captured_with_addresses(&captured.records());
 }
 
@@ -78,8 +79,8 @@ fn addresses_of_every_carrier() {
     let program = go::STRIPPED.program();
     for carrier in ["tcp", "tcp6", "mapped", "wrapped", "deep", "tls"] {
         eprintln!("carrier {carrier}");
-        let arguments = ["-carrier", carrier, "-connections", "5"];
-        let (talk, captured) = captured(&scene, &program, &arguments);
+        let arguments = &format!("-carrier {carrier} -connections 5");
+        let (talk, captured) = captured(&scene, &program, arguments);
         let records = captured.records();
         if carrier == "tls" {
             // Both layers, each as a connection, over the same socket.
@@ -116,8 +117,8 @@ fn what_has_no_socket_has_no_address() {
     let scene = Scene::new("go-pipe");
     let program = go::PLAIN.program();
     for carrier in ["pipe", "unix"] {
-        let arguments = ["-carrier", carrier, "-connections", "5"];
-        let (talk, captured) = captured(&scene, &program, &arguments);
+        let arguments = &format!("-carrier {carrier} -connections 5");
+        let (talk, captured) = captured(&scene, &program, arguments);
         let records = captured.records();
         talk.assert_captured(&records);
         for connection in records.of(talk.pid) {
@@ -133,17 +134,8 @@ fn what_has_no_socket_has_no_address() {
 fn addresses_that_the_collector_gives_again_are_new_connections() {
     let scene = Scene::new("go-reuse");
     let program = go::PLAIN.program();
-    let arguments = [
-        "-connections",
-        "400",
-        "-parallel",
-        "4",
-        "-pressure",
-        "-reuse",
-        "-sizes",
-        "7",
-    ];
-    let (talk, captured) = captured(&scene, &program, &arguments);
+    let arguments = "-connections 400 -parallel 4 -pressure -reuse -sizes 7";
+    let (talk, captured) = captured(&scene, &program, arguments);
     talk.assert_captured_with_addresses(&captured.records());
 }
 
@@ -152,23 +144,38 @@ fn ten_thousand_goroutines_on_two_threads_while_stacks_move() {
     let scene = Scene::new("go-stress");
     let program = go::STRIPPED.program();
     let capture = gotls(&program).arg("--json").start(&scene);
-    let arguments = [
-        "-carrier",
-        "deep",
-        "-connections",
-        "5000",
-        "-pressure",
-        "-repeat",
-        "2",
-    ];
-    let talk = go::run(
-        &scene,
-        &program,
-        &[&arguments[..], &["-sizes", "10,3000"]].concat(),
-    );
+    let arguments = "-carrier deep -connections 5000 -pressure -sizes 1000";
+    let talk = go::run(&scene, &program, arguments);
     let records = capture.stop().records();
     assert_eq!(talk.sides.len(), 10_000);
     talk.assert_captured_with_addresses(&records);
+}
+
+/// In CI so many; `make go-load` does more.
+const HANDSHAKES: usize = 1000;
+
+#[test]
+fn a_program_runs_through_thousands_of_handshakes_unchanged() {
+    let scene = Scene::new("go-handshakes");
+    let handshakes = env::var("TLSCOPE_GO_HANDSHAKES").map_or(HANDSHAKES, |number| {
+        number.parse().expect("TLSCOPE_GO_HANDSHAKES: a number")
+    });
+    let program = go::STRIPPED.program();
+    let arguments = &format!("-connections {handshakes} -parallel 16 -sizes 1,300 -quiet");
+    let alone = go::run(&scene, &program, arguments);
+    let (traced, captured) = captured(&scene, &program, arguments);
+    let said = |talk: &go::GoTalk| {
+        talk.finished
+            .text()
+            .split_once('\n')
+            .map(|s| s.1.to_owned())
+    };
+    assert_eq!(said(&traced), said(&alone), "what the program said");
+    let records = captured.records();
+    records.assert_lossless();
+    assert_eq!(records.of(traced.pid).len(), 2 * handshakes);
+    let sums = records.summary.sent.captured + records.summary.received.captured;
+    assert_eq!(sums, 2 * 2 * 301 * handshakes as u64);
 }
 
 #[test]
@@ -182,8 +189,8 @@ fn secrets_are_those_that_a_key_log_writer_gets() {
             let tlscope = gotls(&program)
                 .args(["-m", "keylog", "-k", "-"])
                 .object(object);
-            let arguments = ["-tls", version, "-connections", "20", "-keylog", path];
-            let (_, captured) = captured_by(tlscope, &scene, &program, &arguments);
+            let arguments = &format!("-tls {version} -connections 20 -keylog {path}");
+            let (_, captured) = captured_by(tlscope, &scene, &program, arguments);
             captured.keylog().assert_is(&KeyLog::read(&log));
         }
     }
@@ -193,7 +200,7 @@ fn secrets_are_those_that_a_key_log_writer_gets() {
 fn http_2_and_grpc_are_decoded() {
     let scene = Scene::new("go-http");
     let program = go::STRIPPED.program();
-    let (talk, captured) = captured(&scene, &program, &["-http", "20"]);
+    let (talk, captured) = captured(&scene, &program, "-http 20");
     let messages = Messages::parse(&captured.finished.stdout, &[talk.pid]);
     messages.assert_shows(talk.pid, &Exchange::read_log(&talk.finished.text()));
 }
@@ -201,7 +208,7 @@ fn http_2_and_grpc_are_decoded() {
 #[test]
 fn programs_are_found_that_run_already_and_that_start_later() {
     let scene = Scene::new("go-found");
-    let mut early = go::start(&scene, &go::PLAIN.program(), &["-wait"]);
+    let mut early = go::start(&scene, &go::PLAIN.program(), "-wait");
     early.until("its pid", |p| {
         p.stdout_so_far().ends_with(b"\n").then_some(())
     });
@@ -211,7 +218,7 @@ fn programs_are_found_that_run_already_and_that_start_later() {
 
     let image = scene.path("later");
     std::fs::copy(go::STRIPPED_PIE.program(), &image).expect("a program that is new");
-    let mut later = go::start(&scene, &image, &["-wait"]);
+    let mut later = go::start(&scene, &image, "-wait");
     let probed = format!("{}: Go crypto/tls", image.display());
     capture
         .program()
@@ -248,8 +255,8 @@ fn tshark_decrypts_the_packets_of_a_program_without_a_key_log_writer() {
         let tlscope = Tlscope::new("gotls").args(["-m", "pcap", "-i", "lo"]);
         let tlscope = tlscope.arg("-e").arg(&program).object(object);
         let capture = PacketCapture::start_with(tlscope, &scene, "tcp");
-        let arguments = ["-tls", version, "-connections", "4", "-sizes", "1,20000"];
-        let talk = go::run(&scene, &program, &arguments);
+        let arguments = &format!("-tls {version} -connections 4 -sizes 1,20000");
+        let talk = go::run(&scene, &program, arguments);
         let (file, captured) = capture.stop();
         assert_eq!(counted(&captured, "waited in vain for secrets"), 0);
         let connections = file.connections();

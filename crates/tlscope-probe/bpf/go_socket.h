@@ -119,21 +119,6 @@ static __always_inline struct goroutine *go_running(struct go_stack *stack, __u6
 	return bpf_map_lookup_elem(&goroutines, &stack->key);
 }
 
-/* Whether a call is still under way: see go_frame_push. */
-static __always_inline bool go_frame_is_live(const struct go_frame *frame,
-					     const struct go_stack *stack)
-{
-#if defined(__TARGET_ARCH_x86)
-	__u64 caller = 0;
-
-	/* Where the call returns to is still there, also after a move. */
-	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)(stack->hi - frame->call.stack)) ||
-	    caller != frame->caller)
-		return false;
-#endif
-	return frame->call.stack < stack->used;
-}
-
 /* A goroutine touches a socket: it is under every call of it that found none by itself. */
 static __always_inline void go_touches(struct goroutine *goroutine, const struct go_stack *stack,
 				       struct sock *sk, int fd)

@@ -190,8 +190,12 @@ static __always_inline bool go_process_of(struct go_process *process, struct pt_
 					  const struct go_layout *layout)
 {
 	process->place = layout->place;
+	process->reserved = 0;
 	process->offset = layout->goroutine;
-	return layout->place != GOROUTINE_BY_SLOT || slot_read(&process->offset, ctx);
+	if (layout->place != GOROUTINE_BY_SLOT)
+		return true;
+	process->place = GOROUTINE_THREAD_LOCAL;
+	return slot_read(&process->offset, ctx);
 }
 
 /* Tells the probes outside of Go code. */
@@ -226,10 +230,23 @@ static __always_inline struct goroutine *goroutine_get(const struct goroutine_ke
 }
 
 /*
- * The live calls of a goroutine are above its stack pointer, and the older
- * above the younger. What is not was left by a panic, or by a dead goroutine
- * whose g serves another now.
+ * Whether a call is still under way: then it is above the stack pointer, and
+ * where it returns to is still there, also after a move. What is not was left
+ * by a panic, or by a dead goroutine whose g serves another now.
  */
+static __always_inline bool go_frame_is_live(const struct go_frame *frame,
+					     const struct go_stack *stack)
+{
+#if defined(__TARGET_ARCH_x86)
+	__u64 caller = 0;
+
+	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)(stack->hi - frame->call.stack)) ||
+	    caller != frame->caller)
+		return false;
+#endif
+	return frame->call.stack < stack->used;
+}
+
 static __always_inline void go_frame_push(struct pt_regs *ctx, const struct go_layout *layout,
 					  const struct frame *call)
 {
@@ -248,7 +265,7 @@ static __always_inline void go_frame_push(struct pt_regs *ctx, const struct go_l
 	depth = goroutine->depth;
 #pragma unroll
 	for (i = FRAMES_MAX - 1; i >= 0; i--)
-		if (i < depth && goroutine->frames[i].call.stack >= stack.used)
+		if (i + 1 == depth && !go_frame_is_live(&goroutine->frames[i], &stack))
 			depth = i;
 	opaque(depth);
 	if (depth >= FRAMES_MAX) {

@@ -14,7 +14,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .into();
     let plan = tlscope_image::analyze(&std::fs::read(&path)?)?;
     let offsets: Vec<u64> = plan.data_probes().map(|probe| probe.offset.0).collect();
-    let _pair = EmptyPair::attach(&path, &offsets)?;
+    let sites = plan.data_probes().flat_map(|probe| &probe.returns);
+    let sites: Vec<u64> = sites.map(|offset| offset.0).collect();
+    let _pair = if sites.is_empty() {
+        EmptyPair::attach(&path, &offsets)?
+    } else {
+        EmptyPair::attach_sites(&path, &[&offsets[..], &sites].concat())?
+    };
     println!("{} functions have an empty pair", offsets.len());
     stdin().read_to_end(&mut Vec::new())?;
     Ok(())

@@ -38,6 +38,13 @@ impl EmptyPair {
             _links: links.collect::<io::Result<_>>()?,
         })
     }
+
+    /// Puts a probe on each file offset, entry or return instruction alike: as in Go.
+    pub fn attach_sites(path: &Path, offsets: &[u64]) -> io::Result<Self> {
+        Ok(Self {
+            _links: vec![link(path, offsets, sys::BPF_TRACE_UPROBE_MULTI, 0)?],
+        })
+    }
 }
 
 fn link(

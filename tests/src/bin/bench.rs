@@ -6,14 +6,14 @@
 #![allow(clippy::cast_precision_loss)] // byte counts, shown with two digits
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tlscope_tests::capture::{Capture, Tlscope, binary};
 use tlscope_tests::certificates::certificates;
 use tlscope_tests::program::{Program, run, tool};
 use tlscope_tests::servers::Nginx;
-use tlscope_tests::{SYSTEM_LIBSSL, Scene, fixtures};
+use tlscope_tests::{SYSTEM_LIBSSL, Scene, fixtures, go};
 
 const ROUNDS: usize = 5;
 
@@ -35,6 +35,8 @@ const CONDITIONS: [Condition; 4] = [
 /// A number to be had under every condition.
 struct Workload<'a> {
     name: String,
+    /// What is captured: the library, or the program.
+    image: PathBuf,
     unit: &'static str,
     run: Box<dyn Fn() -> f64 + 'a>,
     /// Requests per second grow when things go well; nanoseconds shrink.
@@ -44,24 +46,26 @@ struct Workload<'a> {
 fn main() {
     let scene = Scene::new("bench");
     let nginx = Nginx::start(&scene);
+    let go = GoServer::start(&scene);
     println!("{ROUNDS} rounds, medians; {}\n", machine());
     println!(
         "{:<34} {:>9} {:>9} {:>9} {:>9}  {:>10} {:>10}",
         "", "off", "empty", "text", "keylog", "text/empty", "keylog/off"
     );
     let mut usage = Usage::default();
-    for workload in workloads(&scene, &nginx) {
+    for workload in workloads(&scene, &nginx, &go) {
         measure(&scene, &workload, &mut usage);
     }
     usage.print();
 }
 
-fn workloads<'a>(scene: &'a Scene, nginx: &'a Nginx) -> Vec<Workload<'a>> {
+fn workloads<'a>(scene: &'a Scene, nginx: &'a Nginx, go: &'a GoServer) -> Vec<Workload<'a>> {
     let calls = [(64, 40_000), (1024, 40_000), (16 * 1024, 20_000)];
     let mut all: Vec<Workload<'_>> = calls
         .into_iter()
         .map(|(bytes, messages)| Workload {
             name: format!("write + read of {bytes} bytes"),
+            image: SYSTEM_LIBSSL.into(),
             unit: "ns",
             run: Box::new(move || call_loop(scene, bytes, messages)),
             more_is_better: false,
@@ -75,12 +79,47 @@ fn workloads<'a>(scene: &'a Scene, nginx: &'a Nginx) -> Vec<Workload<'a>> {
         let (path, _) = nginx.serve(bytes);
         all.push(Workload {
             name: format!("nginx, {bytes} bytes, {connection}"),
+            image: SYSTEM_LIBSSL.into(),
             unit: "req/s",
             run: Box::new(move || web_load(scene, &nginx.url(&path), connection)),
             more_is_better: true,
         });
     }
+    for connection in ["keep-alive", "close"] {
+        let url = format!("https://localhost:{}/", go.port);
+        all.push(Workload {
+            name: format!("Go server, 1024 bytes, {connection}"),
+            image: go.image.clone(),
+            unit: "req/s",
+            run: Box::new(move || web_load(scene, &url, connection)),
+            more_is_better: true,
+        });
+    }
     all
+}
+
+/// `net/http` of Go, until it is dropped.
+struct GoServer {
+    image: PathBuf,
+    port: u16,
+    _program: Program,
+}
+
+impl GoServer {
+    fn start(scene: &Scene) -> Self {
+        let image = go::STRIPPED.program();
+        let mut program = go::start(scene, &image, "-serve");
+        let port = program.until("the port of the Go server", |p| {
+            let out = String::from_utf8(p.stdout_so_far()).ok()?;
+            let line = out.lines().find_map(|line| line.strip_prefix("port "))?;
+            line.parse().ok()
+        });
+        Self {
+            image,
+            port,
+            _program: program,
+        }
+    }
 }
 
 /// Nanoseconds a message.
@@ -117,7 +156,7 @@ fn measure(scene: &Scene, workload: &Workload<'_>, usage: &mut Usage) {
     let mut results: [Vec<f64>; 4] = Default::default();
     for _ in 0..ROUNDS {
         for (condition, results) in CONDITIONS.into_iter().zip(&mut results) {
-            let guard = Guard::start(scene, condition);
+            let guard = Guard::start(scene, condition, &workload.image);
             results.push((workload.run)());
             guard.stop(usage);
         }
@@ -152,16 +191,21 @@ enum Guard {
 }
 
 impl Guard {
-    fn start(scene: &Scene, condition: Condition) -> Self {
-        let capture = |tlscope: Tlscope| {
-            let tlscope = tlscope.with("libssl", SYSTEM_LIBSSL);
+    fn start(scene: &Scene, condition: Condition, image: &Path) -> Self {
+        let (command, flag) = if image == Path::new(SYSTEM_LIBSSL) {
+            ("tls", "--libssl")
+        } else {
+            ("gotls", "--elfpath")
+        };
+        let capture = |arguments: &[&str]| {
+            let tlscope = Tlscope::new(command).args(arguments).arg(flag).arg(image);
             Self::Capture(tlscope.start_to(scene, "/dev/null".into(), Stdio::null()))
         };
         match condition {
             Condition::Off => Self::Nothing,
-            Condition::EmptyPair => Self::EmptyPair(empty_pair(scene)),
-            Condition::Text => capture(Tlscope::text()),
-            Condition::Keylog => capture(Tlscope::keylog()),
+            Condition::EmptyPair => Self::EmptyPair(empty_pair(scene, image)),
+            Condition::Text => capture(&[]),
+            Condition::Keylog => capture(&["-m", "keylog", "-k", "-"]),
         }
     }
 
@@ -181,10 +225,10 @@ impl Guard {
     }
 }
 
-fn empty_pair(scene: &Scene) -> Program {
+fn empty_pair(scene: &Scene, image: &Path) -> Program {
     let example = binary().with_file_name("examples").join("empty_pair");
     let mut command = Command::new(example);
-    command.arg(SYSTEM_LIBSSL).stdin(Stdio::piped());
+    command.arg(image).stdin(Stdio::piped());
     let mut program = Program::start(scene, "empty_pair", command);
     program.until("the empty pair", |p| {
         p.stdout_so_far().ends_with(b"\n").then_some(())

@@ -220,8 +220,8 @@ fn run_build(scene: &Scene, image: &Path) -> Live {
     let log = scene.fresh("go.keys");
     let path = log.to_str().expect("a path in UTF-8");
     let talks = Tls::Both.versions().iter().map(|version| {
-        let arguments = ["-tls", version, "-sizes", SIZES, "-connections", "3"];
-        go::run(scene, image, &[&arguments[..], &["-keylog", path]].concat())
+        let arguments = format!("-tls {version} -sizes {SIZES} -connections 3 -keylog {path}");
+        go::run(scene, image, &arguments)
     });
     let talks: Vec<_> = talks.collect();
     let truth = KeyLog::read(&log);

@@ -98,9 +98,11 @@ pub(crate) fn so_far(
 pub(crate) fn ownership(record: &abi::OwnerRecord) -> Vec<Ownership> {
     const IPPROTO_TCP: u32 = 6;
     const IPPROTO_UDP: u32 = 17;
+    /// What Go's servers listen with (1.24): on the wire it is TCP.
+    const IPPROTO_MPTCP: u32 = 262;
     let protocols: &[Protocol] = match record.protocol {
         0 => &[Protocol::Tcp, Protocol::Udp],
-        IPPROTO_TCP => &[Protocol::Tcp],
+        IPPROTO_TCP | IPPROTO_MPTCP => &[Protocol::Tcp],
         IPPROTO_UDP => &[Protocol::Udp],
         _ => &[],
     };
