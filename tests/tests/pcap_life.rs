@@ -1,6 +1,7 @@
 //! The life of a packet capture: its command line, and every way to end.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tlscope_tests::certificates::certificates;
@@ -8,7 +9,7 @@ use tlscope_tests::network::Network;
 use tlscope_tests::pcap::{
     ENHANCED_PACKET, INTERFACE_STATISTICS, PacketCapture, PcapFile, counted,
 };
-use tlscope_tests::program::{Program, tool};
+use tlscope_tests::program::{Program, must, tool};
 use tlscope_tests::servers::{Nginx, curl};
 use tlscope_tests::{KIB, MIB, Scene, Tlscope, wait};
 
@@ -78,41 +79,6 @@ fn a_number_of_packets() {
     curl(&scene, &nginx.url(&path), &[]);
     let (file, _) = capture.end();
     assert_eq!(file.count(""), 7);
-}
-
-/// Each file of a rotation stands alone: what began in it decrypts.
-#[test]
-fn files_in_turn() {
-    let scene = Scene::new("pcap-rotation");
-    let nginx = Nginx::start(&scene);
-    let (path, _) = nginx.serve(300 * KIB);
-    let filter = format!("tcp port {}", nginx.port);
-    let tlscope = Tlscope::pcap("lo").args(["-C", "1"]);
-    let capture = PacketCapture::start_with(tlscope, &scene, &filter);
-    let first = capture.path().to_path_buf();
-    for _ in 0..10 {
-        curl(&scene, &nginx.url(&path), &[]);
-    }
-    capture.stop();
-    let numbered = |n: usize| match n {
-        0 => first.clone(),
-        n => format!("{}{n}", first.display()).into(),
-    };
-    let files: Vec<_> = (0..100)
-        .map(numbered)
-        .take_while(|path| path.is_file())
-        .map(|path| PcapFile::at(&path))
-        .collect();
-    assert!(files.len() >= 3, "{files:?}");
-    let mut requests = 0;
-    for file in &files {
-        assert_eq!(file.blocks().rest, 0);
-        let began = file.connections().len();
-        let (uris, _) = file.http();
-        assert_eq!(uris.len(), began, "{file:?}");
-        requests += uris.len();
-    }
-    assert_eq!(requests, 10);
 }
 
 #[test]
@@ -261,9 +227,7 @@ fn wireshark_captures_through_us() {
     let nginx = Nginx::start(&scene);
     let (path, _) = nginx.serve(1000);
     let sources = scene.fresh("extcap");
-    fs::create_dir(&sources).expect("directory");
-    let link = sources.join("tlscope");
-    std::os::unix::fs::symlink(tlscope_tests::capture::binary(), link).expect("link");
+    install_extcap(&scene, &sources);
     // As root, tshark looks in its own directory only: ours goes over it for once.
     let (port, sources) = (nginx.port, sources.display());
     let script = format!(
@@ -291,6 +255,22 @@ fn wireshark_captures_through_us() {
         "{}",
         ended.stderr
     );
+}
+
+/// As `make install-extcap` puts it there, of the binary under test.
+#[track_caller]
+fn install_extcap(scene: &Scene, sources: &Path) {
+    let target = scene.fresh("target");
+    let release = target.join("release");
+    fs::create_dir_all(&release).expect("directory");
+    let link = release.join("tlscope");
+    std::os::unix::fs::symlink(tlscope_tests::capture::binary(), link).expect("link");
+    let mut make = tool("make", "make");
+    make.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    // It is built already.
+    make.args(["install-extcap", "CARGO=true"]);
+    make.arg(format!("TARGET={}", target.display()));
+    must(make.arg(format!("EXTCAP={}", sources.display())));
 }
 
 /// A reader that has seen enough, as `head` has.

@@ -8,13 +8,14 @@
 
 mod handshake;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::bounded::Bounded;
 use crate::event::Timestamp;
 use crate::packet::{Endpoints, Segment};
-use crate::tls::{ClientHello, ClientRandom};
+use crate::tls::{ClientHello, ClientRandom, RecordKind, record_kind};
 pub(crate) use handshake::Labels;
 use handshake::{Handshake, may_begin};
 
@@ -22,11 +23,17 @@ use handshake::{Handshake, may_begin};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Moment(pub Duration);
 
+impl Moment {
+    fn after(self, patience: Duration) -> Self {
+        Self(self.0 + patience)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct HoldOptions {
     /// Longest time that a packet waits.
     pub cap: Duration,
-    /// Most bytes that wait at once; past it the flow that waits longest goes.
+    /// Most bytes that wait at once; past it the flow goes whose time is up first.
     pub memory: usize,
     /// Flows whose state is kept.
     pub flows: usize,
@@ -88,7 +95,7 @@ pub struct HoldCounts {
 }
 
 /// A connection, whichever end a packet comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct FlowKey(Endpoints);
 
 impl FlowKey {
@@ -101,6 +108,19 @@ impl FlowKey {
     }
 }
 
+/// A renegotiation says its client random encrypted, so its secret cannot be
+/// told from those of others. One end has it before either sends with the new
+/// keys; it needs only the time to come through the buffers.
+#[derive(Debug, Clone, Copy)]
+struct Renewal {
+    client: SocketAddr,
+    under_way: bool,
+}
+
+/// The buffers of secrets are looked at after 20 ms, and the output has its turn
+/// every 50: twice that, for a busy machine.
+const RENEWAL: Duration = Duration::from_millis(140);
+
 #[derive(Debug, Default)]
 struct Flow {
     /// Under way and not yet decided; `None` before and after.
@@ -109,8 +129,12 @@ struct Flow {
     owned: bool,
     /// It waited for an owner in vain: its packets no longer wait.
     unwanted: bool,
+    /// Of TLS 1.2, whose keys may be made anew.
+    renewal: Option<Renewal>,
     queue: Vec<HeldFrame>,
-    since: Moment,
+    until: Moment,
+    /// `until` at most, however often it is put off.
+    at_most: Moment,
     /// By which end, lower address first.
     ended: [bool; 2],
 }
@@ -121,8 +145,8 @@ pub(crate) struct Hold {
     flows: Bounded<FlowKey, Flow>,
     /// Flows with a queue. Never forgotten, only released.
     waiting: HashMap<FlowKey, Flow>,
-    /// When each began to wait; entries of flows released since are stale.
-    order: VecDeque<(Moment, FlowKey)>,
+    /// Until when each waits.
+    order: BTreeSet<(Moment, FlowKey)>,
     bytes: usize,
     /// Waiting flows of which it became known whose they are: their secrets may
     /// be there already.
@@ -137,7 +161,7 @@ impl Hold {
         Self {
             flows: Bounded::new(options.flows),
             waiting: HashMap::new(),
-            order: VecDeque::new(),
+            order: BTreeSet::new(),
             bytes: 0,
             ready: Vec::new(),
             known: Bounded::new(options.flows),
@@ -170,6 +194,11 @@ impl Hold {
             flow.begin_handshake(segment, begins);
             let learned = flow.observe(segment);
             flow.keep(frame, segment.endpoints, &mut self.bytes);
+            if flow.begin_renewal(segment) {
+                self.order.remove(&(flow.until, key));
+                flow.until = flow.until.max(now.after(RENEWAL)).min(flow.at_most);
+                self.order.insert((flow.until, key));
+            }
             if learned.is_some() {
                 self.learn(key, learned, hello);
                 self.ready.push(key);
@@ -177,7 +206,7 @@ impl Hold {
             return Verdict::Held;
         }
         match self.flows.get(&key) {
-            Some(flow) if flow.is_settled() && !begins => {
+            Some(flow) if flow.is_settled() && !begins && !flow.renews(segment) => {
                 flow.note_end(segment);
                 return Verdict::Write;
             }
@@ -193,6 +222,7 @@ impl Hold {
         }
         flow.restart_if_new(segment);
         flow.begin_handshake(segment, begins);
+        flow.begin_renewal(segment);
         let learned = flow.observe(segment);
         let random = flow.random;
         self.learn(key, learned, hello);
@@ -226,9 +256,14 @@ impl Hold {
         let Some(mut flow) = self.flows.remove(&key) else {
             return Verdict::Write;
         };
-        flow.since = now;
+        flow.at_most = now.after(self.options.cap);
+        flow.until = if flow.is_renewing() {
+            now.after(RENEWAL).min(flow.at_most)
+        } else {
+            flow.at_most
+        };
         flow.keep(frame, endpoints, &mut self.bytes);
-        self.order.push_back((now, key));
+        self.order.insert((flow.until, key));
         self.waiting.insert(key, flow);
         Verdict::Held
     }
@@ -305,16 +340,13 @@ impl Hold {
     /// What need not wait any longer, or has waited for the cap, in the order of time.
     pub(crate) fn expire(&mut self, now: Moment) -> Vec<HeldFrame> {
         let mut released = self.release_ready();
-        while let Some((since, key)) = self.order.front().copied() {
-            let due = since.0 + self.options.cap <= now.0;
+        while let Some((until, key)) = self.order.first().copied() {
+            let due = until <= now;
             let crowded = self.bytes > self.options.memory;
             if !due && !crowded {
                 break;
             }
-            self.order.pop_front();
-            if self.waiting.get(&key).is_none_or(|f| f.since != since) {
-                continue;
-            }
+            self.order.pop_first();
             released.extend(self.give_up(key, due));
         }
         released.sort_by_key(|frame| frame.time);
@@ -345,6 +377,7 @@ impl Hold {
 
     fn give_up(&mut self, key: FlowKey, due: bool) -> Vec<HeldFrame> {
         let owned = self.waiting.get(&key).is_some_and(|f| f.owned);
+        let renewing = self.waiting.get(&key).is_some_and(Flow::is_renewing);
         let frames = self.release(key);
         let count = frames.len() as u64;
         if !owned {
@@ -352,7 +385,9 @@ impl Hold {
             self.flows.get_or_insert_with(&key, Flow::default).unwanted = true;
             return Vec::new();
         }
-        if due {
+        if due && renewing {
+            self.counts.served += count;
+        } else if due {
             self.counts.without_secrets += count;
         } else {
             self.counts.for_memory += count;
@@ -364,6 +399,7 @@ impl Hold {
         let Some(mut flow) = self.waiting.remove(&key) else {
             return Vec::new();
         };
+        self.order.remove(&(flow.until, key));
         let frames = std::mem::take(&mut flow.queue);
         let bytes: usize = frames.iter().map(|frame| frame.bytes.len()).sum();
         self.bytes -= bytes;
@@ -437,11 +473,45 @@ impl Flow {
             .handshake
             .as_ref()
             .is_none_or(|h| h.has_secrets(labels));
-        self.owned && secrets
+        self.owned && secrets && !self.is_renewing()
+    }
+
+    /// Whether the segment belongs to a renegotiation (RFC 5246, section 7.4.1.1):
+    /// outside, all that shows is the type of the record that the segment begins with.
+    fn renews(&self, segment: &Segment<'_>) -> bool {
+        let Some(renewal) = self.renewal.filter(|_| self.handshake.is_none()) else {
+            return false;
+        };
+        match record_kind(segment.payload) {
+            // The client begins; what ends the first handshake comes from the server,
+            // or begins with ChangeCipherSpec.
+            Some(RecordKind::Handshake) if segment.endpoints.source == renewal.client => true,
+            Some(RecordKind::Handshake | RecordKind::ChangeCipherSpec) => renewal.under_way,
+            _ => false,
+        }
+    }
+
+    fn begin_renewal(&mut self, segment: &Segment<'_>) -> bool {
+        let renews = self.renews(segment);
+        if let Some(renewal) = self.renewal.as_mut().filter(|_| renews) {
+            renewal.under_way = true;
+        }
+        renews
+    }
+
+    fn is_renewing(&self) -> bool {
+        self.renewal.is_some_and(|renewal| renewal.under_way)
     }
 
     /// After a release: a handshake that has been decided needs no more watching.
     fn settle(&mut self) {
+        if let Some(renewal) = &mut self.renewal {
+            renewal.under_way = false;
+        }
+        if let Some(client) = self.handshake.as_ref().and_then(|h| h.client_of_tls12()) {
+            let under_way = false;
+            self.renewal = Some(Renewal { client, under_way });
+        }
         let done = |h: &Handshake| h.is_over() || h.is_decided();
         if self.handshake.as_deref().is_some_and(done) {
             self.handshake = None;

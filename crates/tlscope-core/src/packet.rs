@@ -33,7 +33,7 @@ pub enum Protocol {
 
 /// Where a segment comes from and goes to. IPv4 addresses mapped into IPv6 are
 /// IPv4 here: a dual-stack socket and its packets must agree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoints {
     pub protocol: Protocol,
     pub source: SocketAddr,

@@ -7,7 +7,7 @@ mod hello;
 mod record;
 
 pub use hello::{ClientHello, ServerHello, client_hello, server_hello};
-pub use record::{Notice, RecordStream, begins_client_hello};
+pub use record::{Notice, RecordKind, RecordStream, begins_client_hello, record_kind};
 
 /// The 32 bytes that name a connection in a key log.
 pub type ClientRandom = [u8; 32];

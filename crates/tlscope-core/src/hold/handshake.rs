@@ -181,6 +181,12 @@ impl Handshake {
         matches!(self.need, Need::Master | Need::Tls13)
     }
 
+    /// Over TCP alone: renegotiations of DTLS are not watched for.
+    pub(super) fn client_of_tls12(&self) -> Option<SocketAddr> {
+        let records = matches!(self.transport, Transport::Records(_));
+        (records && self.need == Need::Master).then_some(self.client)
+    }
+
     pub(super) fn stop_waiting_for_early(&mut self) {
         if self.need == Need::Early {
             self.need = Need::Nothing;

@@ -121,6 +121,58 @@ fn tls_1_2_waits_from_change_cipher_spec() {
     assert_eq!(talk.send(1, &build::record(20, &[1])), Verdict::Write);
 }
 
+/// Encrypted handshake records on a connection that had its handshake.
+#[test]
+fn a_renegotiation_waits_a_little_for_whatever_secret_comes() {
+    let mut talk = talk();
+    talk.send(0, &client_hello(false));
+    talk.secrets(&["CLIENT_RANDOM"]);
+    talk.send(1, &build::server_hello([9; 32], false));
+    let encrypted = |kind| build::record(kind, &[0xee; 60]);
+    // The end of the first handshake, and data.
+    for (side, record) in [(0, 20), (1, 22), (1, 20), (0, 23), (1, 23), (1, 22)] {
+        assert_eq!(talk.send(side, &encrypted(record)), Verdict::Write);
+    }
+    assert_eq!(talk.send(0, &encrypted(22)), Verdict::Held);
+    assert!(talk.after(100).is_empty());
+    // Each part of it waits for as long, and what comes between with it.
+    for (side, record) in [(1, 22), (0, 22), (0, 20), (0, 23), (1, 20)] {
+        assert_eq!(talk.send(side, &encrypted(record)), Verdict::Held);
+    }
+    assert!(talk.after(100).is_empty());
+    assert_eq!(talk.after(40).len(), 6);
+    assert_eq!(talk.hold.counts().without_secrets, 0);
+    assert_eq!(talk.send(1, &encrypted(23)), Verdict::Write);
+    assert_eq!(talk.send(1, &encrypted(20)), Verdict::Write);
+}
+
+/// Records of this kind without end delay a connection by no more than the cap.
+#[test]
+fn a_renegotiation_without_end_is_not_waited_out() {
+    let mut talk = talk();
+    talk.send(0, &client_hello(false));
+    talk.secrets(&["CLIENT_RANDOM"]);
+    talk.send(1, &build::server_hello([9; 32], false));
+    talk.send(0, &build::record(20, &[1]));
+    let mut released = 0;
+    for _ in 0..11 {
+        talk.send(0, &build::record(22, &[0xee; 60]));
+        released += talk.after(100).len();
+    }
+    assert_eq!(released, 10);
+    assert_eq!(talk.hold.order.len(), 1);
+}
+
+#[test]
+fn tls_1_3_has_no_renegotiation() {
+    let mut talk = talk();
+    talk.send(0, &client_hello(false));
+    talk.secrets(&TLS13);
+    talk.send(1, &build::server_hello([9; 32], true));
+    assert_eq!(talk.send(0, &build::record(20, &[1])), Verdict::Write);
+    assert_eq!(talk.send(0, &build::record(22, &[1; 9])), Verdict::Write);
+}
+
 #[test]
 fn secrets_that_are_known_are_not_waited_for() {
     let mut talk = talk();

@@ -3,11 +3,14 @@
 //! Bodies are passed over unread, so a long certificate costs nothing. The
 //! stream must begin at a record.
 
+use std::ops::RangeInclusive;
+
 use super::{ClientHello, ServerHello, client_hello, server_hello};
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const HANDSHAKE: u8 = 22;
-const HEARTBEAT: u8 = 24;
+/// Up to heartbeats.
+const RECORD_KINDS: RangeInclusive<u8> = CHANGE_CIPHER_SPEC..=24;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 
@@ -74,7 +77,7 @@ impl RecordStream {
             return;
         };
         self.body = usize::from(u16::from_be_bytes([high, low]));
-        let known = (CHANGE_CIPHER_SPEC..=HEARTBEAT).contains(&kind) && major == 3;
+        let known = RECORD_KINDS.contains(&kind) && major == 3;
         if !known || self.body > RECORD_MAX {
             self.broken = true;
             notice(Notice::Broken);
@@ -137,6 +140,29 @@ fn fill<'a>(header: &mut Vec<u8>, length: usize, bytes: &'a [u8]) -> &'a [u8] {
     let (part, rest) = bytes.split_at(missing.min(bytes.len()));
     header.extend_from_slice(part);
     rest
+}
+
+/// Of the records of TLS 1.2, encrypted or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordKind {
+    ChangeCipherSpec,
+    Handshake,
+    Other,
+}
+
+/// The record that a segment begins with, if it does begin with one.
+pub fn record_kind(payload: &[u8]) -> Option<RecordKind> {
+    let &[kind, 3, 1..=3, high, low, ..] = payload else {
+        return None;
+    };
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let kind = match kind {
+        CHANGE_CIPHER_SPEC => RecordKind::ChangeCipherSpec,
+        HANDSHAKE => RecordKind::Handshake,
+        _ if RECORD_KINDS.contains(&kind) => RecordKind::Other,
+        _ => return None,
+    };
+    (1..=RECORD_MAX).contains(&length).then_some(kind)
 }
 
 /// Whether a segment begins with a `ClientHello`. Encrypted data does so by
