@@ -43,6 +43,11 @@ impl Network {
         network
     }
 
+    /// The namespaces as files.
+    pub fn paths(&self) -> [String; 2] {
+        [&self.near, &self.far].map(|name| format!("/run/netns/{name}"))
+    }
+
     /// `ip netns exec NAMESPACE`, to go before a command.
     pub fn in_near(&self) -> Command {
         exec(&self.near)
