@@ -15,19 +15,26 @@ TEST_PACKAGES := $(DEMO_PACKAGES) clang-format-19 libssl-dev nginx redis-server 
 	libgnutls28-dev gnutls-bin wget lftp libcurl3-gnutls libgnutls-dane0 libgnutls-openssl27 \
 	lighttpd lighttpd-mod-gnutls
 ZOO_PACKAGES := $(TEST_PACKAGES) g++ gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+# The C compiler of `make dist` comes from PyPI, libpcap's sources from Debian.
+DIST_PACKAGES := clang-19 python3 python3-pip pkg-config make dpkg-dev flex bison binutils \
+	libc6-dev linux-libc-dev
+DIST_ARCHS ?= x86_64 aarch64
 
 # Crates whose tests need neither root nor a kernel.
 PURE := -p tlscope -p tlscope-core -p tlscope-image -p tlscope-probe -p tlscope-targets
 
-.PHONY: help build demo test lint unit e2e zoo zoo-quick http-load go-load bench install-extcap format clean
+.PHONY: help build dist kernels kernels-quick demo test lint unit e2e zoo zoo-quick http-load go-load bench install-extcap format clean
 
 help:
 	@echo 'make demo   build, then capture a local HTTPS exchange'
 	@echo 'make build  build target/release/tlscope'
+	@echo 'make dist   one static program each for x86_64 and aarch64, in dist/'
 	@echo 'make test   all checks and tests (as root: they trace real programs)'
 	@echo 'make lint | unit | e2e   parts of make test'
 	@echo 'make zoo    run it on every target of docs/libraries.md and docs/go.md, and write these pages'
 	@echo 'make zoo FILE=/path/to/libssl.so   any library or program; make zoo-quick: what CI runs'
+	@echo 'make kernels  run it on every kernel of docs/kernel-support.md, and write that page'
+	@echo 'make kernels KERNEL="6.1 aarch64"  one kernel; make kernels-quick: three of them'
 	@echo 'make http-load  pair 100,000 requests of h2load over HTTP/2, none lost'
 	@echo 'make go-load  trace a Go program through 10,000 handshakes'
 	@echo 'make bench  measure what capturing costs'
@@ -37,6 +44,11 @@ help:
 build:
 	@scripts/packages.sh $(BUILD_PACKAGES)
 	$(CARGO) build --release --locked -p tlscope
+
+# Downloads and libraries are kept in .cache/dist.
+dist:
+	@scripts/packages.sh $(DIST_PACKAGES)
+	@CARGO=$(CARGO) scripts/dist.sh $(DIST_ARCHS)
 
 demo:
 	@scripts/packages.sh $(DEMO_PACKAGES)
@@ -75,6 +87,17 @@ zoo-quick:
 	$(CARGO) build --profile checked --locked -p tlscope
 	TLSCOPE_BIN="$(abspath $(TARGET))/checked/tlscope" \
 		$(CARGO) test --profile checked --locked -p tlscope-tests --test zoo
+
+# Kernels, qemu and user space come from Debian's packages into .cache/kernels; nothing is installed.
+kernels: KERNEL_ARCHS := x86_64 aarch64
+kernels: KERNEL_ARGUMENTS := $(if $(KERNEL),"$(KERNEL)")
+kernels-quick: KERNEL_ARCHS := x86_64 aarch64
+kernels-quick: KERNEL_ARGUMENTS := --quick
+kernels kernels-quick:
+	@scripts/packages.sh $(TEST_PACKAGES) $(DIST_PACKAGES)
+	@TLSCOPE_GUEST=1 CARGO=$(CARGO) scripts/dist.sh $(KERNEL_ARCHS)
+	$(CARGO) build --release --locked -p tlscope-tests --bin kernels
+	$(TARGET)/release/kernels $(KERNEL_ARGUMENTS)
 
 http-load:
 	@scripts/packages.sh $(TEST_PACKAGES)

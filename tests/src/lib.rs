@@ -12,6 +12,7 @@ pub mod fixtures;
 pub mod gnutls;
 pub mod go;
 pub mod har;
+pub mod kernels;
 pub mod keylog;
 pub mod messages;
 pub mod network;

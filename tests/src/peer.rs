@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::certificates::certificates;
 use crate::digest::Digest;
@@ -220,7 +220,7 @@ pub struct Talk {
 }
 
 /// One side of one connection.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Side {
     pub side: String,
     pub connection: u32,

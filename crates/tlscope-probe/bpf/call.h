@@ -38,6 +38,7 @@ static __always_inline void frame_push_of(struct pt_regs *ctx, __u64 buffer, __u
 {
 	struct thread *thread = thread_get();
 	__u64 stack = STACK(ctx);
+	struct frame *frame;
 	__u64 depth;
 	int i;
 
@@ -54,13 +55,16 @@ static __always_inline void frame_push_of(struct pt_regs *ctx, __u64 buffer, __u
 		count(COUNTER_DEEP_CALLS, 1);
 		return;
 	}
-	thread->frames[depth].stack = stack;
-	thread->frames[depth].object = ARG1(ctx);
-	thread->frames[depth].buffer = buffer;
-	thread->frames[depth].length_at = length_at;
-	thread->frames[depth].length = length;
-	thread->frames[depth].sent = 0;
-	thread->frames[depth].settled = false;
+	/* Before 5.13 the verifier forgets what the comparison said: the mask stays. */
+	opaque(depth);
+	frame = &thread->frames[depth & (FRAMES_MAX - 1)];
+	frame->stack = stack;
+	frame->object = ARG1(ctx);
+	frame->buffer = buffer;
+	frame->length_at = length_at;
+	frame->length = length;
+	frame->sent = 0;
+	frame->settled = false;
 	thread->depth = depth + 1;
 }
 

@@ -97,6 +97,12 @@ pub fn may_load() -> io::Result<()> {
     load_empty(0).map(drop)
 }
 
+/// In that state the helpers that read kernel memory are unknown to the verifier.
+pub(crate) fn keeps_its_memory_confidential() -> bool {
+    std::fs::read_to_string("/sys/kernel/security/lockdown")
+        .is_ok_and(|states| states.contains("[confidentiality]"))
+}
+
 fn has_map_type(map_type: sys::bpf_map_type) -> bool {
     // SAFETY: the call only makes a bpf(2) system call of its own; NULL options are allowed.
     unsafe { sys::libbpf_probe_bpf_map_type(map_type, ptr::null()) == 1 }

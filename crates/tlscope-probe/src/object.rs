@@ -14,6 +14,7 @@ use crate::abi::Config;
 use crate::attach::Needs;
 use crate::features::AttachMode;
 use crate::programs::{FOLLOW_PROGRAMS, OWNER_PROGRAMS, Point, ROLE_PROGRAMS, SOCKET_PROGRAMS};
+use crate::tracer::SocketRoute;
 
 #[repr(align(8))]
 struct Aligned<T: ?Sized>(T);
@@ -67,6 +68,15 @@ pub enum LoadError {
     CoreUnsupported,
     #[error("children can only be followed with the core object: leave out -b 2, or --follow")]
     FollowUnsupported,
+    #[error(
+        "this kernel is locked down (confidentiality): no BPF program may read its memory, and \
+         so none can tell sockets; boot without lockdown, or with lockdown=integrity"
+    )]
+    LockedDown,
+    #[error("this kernel, or the BPF object, cannot attach by {0}: leave out --attach")]
+    ModeUnsupported(AttachMode),
+    #[error("this kernel, or the BPF object, cannot find sockets by {0}: leave out --sockets")]
+    RouteUnsupported(SocketRoute),
     #[error("a {size}-byte buffer cannot be made: {source}; choose a smaller --mapsize")]
     Buffer { size: u32, source: libbpf_rs::Error },
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ProgramMut};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
 use tlscope_image::elf::Address;
 use tlscope_image::plan::{
     FieldPath, GoAbi, GoKeyLogForm, GoLayout, Goroutine, Layout, LayoutValue, Plan, Probe,
@@ -16,7 +16,9 @@ use crate::attach::{self, Attachment, Needs};
 use crate::events::EventSource;
 use crate::features::{self, AttachMode, Features};
 use crate::object::{self, LoadError, ObjectKind, Settings};
-use crate::programs::{FOLLOW_PROGRAMS, OWNER_PROGRAMS, OwnerPoint, OwnerProgram, SOCKET_PROGRAMS};
+use crate::programs::{
+    FOLLOW_PROGRAMS, OWNER_PROGRAMS, OwnerPoint, OwnerProgram, SOCKET_PROGRAMS, SocketProgram,
+};
 
 /// Shards beyond this add memory, not throughput: one reader drains them all.
 const SHARDS_MAX: u32 = 8;
@@ -39,6 +41,7 @@ pub struct Options {
     pub shard_bytes: u32,
     pub object: Option<ObjectKind>,
     pub mode: Option<AttachMode>,
+    pub route: Option<SocketRoute>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +127,9 @@ impl Tracer {
             result = Self::load_kind(options, *kind, features);
             match &result {
                 Ok(_) | Err(LoadError::Buffer { .. }) => break,
+                Err(LoadError::Refused { .. }) if features::keeps_its_memory_confidential() => {
+                    return Err(LoadError::LockedDown);
+                }
                 Err(_) => {}
             }
         }
@@ -157,13 +163,19 @@ impl Tracer {
             follow: options.follow,
             shard_bytes,
         };
+        match options.mode {
+            Some(forced) if forced != mode || !features.has_mode(mode) => {
+                return Err(LoadError::ModeUnsupported(forced));
+            }
+            _ => {}
+        }
         let loaded = object::load(&settings, &options.pids)?;
-        let (route, mut links) = watch_sockets(&loaded.object, settings)?;
+        let (route, mut links) = watch_sockets(&loaded.object, settings, options.route)?;
         if options.follow {
             links.extend(watch_processes(&loaded.object, settings.kind)?);
         }
         if settings.needs.owners {
-            links.extend(watch_owners(&loaded.object));
+            links.extend(watch_owners(&loaded.object, options.route));
         }
         Ok(Self {
             links,
@@ -362,65 +374,80 @@ fn watch_processes(object: &Object, kind: ObjectKind) -> Result<Vec<Link>, LoadE
         .collect()
 }
 
-/// Attaches the best route to sockets that this kernel has, by attempt.
+/// Attaches the best route to sockets that this kernel has, by attempt, or the
+/// one asked for.
 fn watch_sockets(
     object: &Object,
     settings: Settings,
+    forced: Option<SocketRoute>,
 ) -> Result<(SocketRoute, Vec<Link>), LoadError> {
     if !settings.needs.data {
         return Ok((SocketRoute::None, Vec::new()));
     }
-    let attach = |hook: &str, by: fn(&ProgramMut<'_>, &str) -> libbpf_rs::Result<Link>| {
-        let rows = SOCKET_PROGRAMS
-            .iter()
-            .filter(|row| row.hook == hook && row.serves(settings.needs));
-        rows.map(|row| {
-            let program = object
-                .progs_mut()
-                .find(|program| program.name() == row.program);
-            let missing = || libbpf_rs::Error::from_raw_os_error(libc::ENOENT);
-            by(&program.ok_or_else(missing)?, hook)
-        })
-        .collect::<libbpf_rs::Result<Vec<Link>>>()
+    let routes: &[SocketRoute] = match settings.kind {
+        ObjectKind::Core => &[
+            SocketRoute::SocketTracepoints,
+            SocketRoute::SyscallTracepoint,
+        ],
+        ObjectKind::Noncore => &[
+            SocketRoute::SocketTracepoints,
+            SocketRoute::Kprobes,
+            SocketRoute::Unreadable,
+        ],
     };
-    let tracepoint = |hook| attach(hook, |program, hook| program.attach_raw_tracepoint(hook));
-    let kprobe = |hook| attach(hook, |program, hook| program.attach_kprobe(false, hook));
-    let both = |mut first: Vec<Link>, second: Vec<Link>| {
-        first.extend(second);
-        first
-    };
-    let refused = |source| object::refused(settings.kind, source);
-
-    let by_tracepoints = tracepoint("sock_send_length")
-        .and_then(|send| Ok(both(send, tracepoint("sock_recv_length")?)));
-    if settings.kind == ObjectKind::Core {
-        return match by_tracepoints {
-            Ok(links) => Ok((SocketRoute::SocketTracepoints, links)),
-            Err(_) => Ok((
-                SocketRoute::SyscallTracepoint,
-                tracepoint("sys_enter").map_err(refused)?,
-            )),
-        };
-    }
     // The noncore object learns the descriptor from the system call in any case.
-    let mut links = tracepoint("sys_enter").map_err(refused)?;
-    let by_kprobes =
-        || kprobe("tcp_sendmsg").and_then(|send| Ok(both(send, kprobe("tcp_recvmsg")?)));
-    let route = if let Ok(more) = by_tracepoints {
-        links.extend(more);
-        SocketRoute::SocketTracepoints
-    } else if let Ok(more) = by_kprobes() {
-        links.extend(more);
-        SocketRoute::Kprobes
-    } else {
-        SocketRoute::Unreadable
+    let descriptor = match settings.kind {
+        ObjectKind::Core => Vec::new(),
+        ObjectKind::Noncore => attach_route(object, settings.needs, SocketRoute::SyscallTracepoint)
+            .map_err(|source| object::refused(settings.kind, source))?,
     };
-    Ok((route, links))
+    let mut last = None;
+    for route in routes {
+        if forced.is_some_and(|forced| forced != *route) {
+            continue;
+        }
+        match attach_route(object, settings.needs, *route) {
+            Ok(mut links) => {
+                links.extend(descriptor);
+                return Ok((*route, links));
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(match (forced, last) {
+        (Some(route), _) => LoadError::RouteUnsupported(route),
+        (None, Some(source)) => object::refused(settings.kind, source),
+        (None, None) => unreachable!("every object has routes"),
+    })
+}
+
+fn attach_route(object: &Object, needs: Needs, route: SocketRoute) -> libbpf_rs::Result<Vec<Link>> {
+    let hooks: &[&str] = match route {
+        SocketRoute::SocketTracepoints => &["sock_send_length", "sock_recv_length"],
+        SocketRoute::SyscallTracepoint => &["sys_enter"],
+        SocketRoute::Kprobes => &["tcp_sendmsg", "tcp_recvmsg"],
+        SocketRoute::Unreadable | SocketRoute::None => &[],
+    };
+    let rows = SOCKET_PROGRAMS
+        .iter()
+        .filter(|row| hooks.contains(&row.hook) && row.serves(needs));
+    let attach = |row: &SocketProgram| {
+        let program = object
+            .progs_mut()
+            .find(|program| program.name() == row.program);
+        let missing = || libbpf_rs::Error::from_raw_os_error(libc::ENOENT);
+        let program = program.ok_or_else(missing)?;
+        match route {
+            SocketRoute::Kprobes => program.attach_kprobe(false, row.hook),
+            _ => program.attach_raw_tracepoint(row.hook),
+        }
+    };
+    rows.map(attach).collect()
 }
 
 /// By attempt: the kernel's best route to the users of sockets. None at all
 /// leaves packets without a name, which the caller can see.
-fn watch_owners(object: &Object) -> Vec<Link> {
+fn watch_owners(object: &Object, forced: Option<SocketRoute>) -> Vec<Link> {
     let attach = |row: &OwnerProgram| {
         let program = object
             .progs_mut()
@@ -436,11 +463,17 @@ fn watch_owners(object: &Object) -> Vec<Link> {
         rows.filter_map(attach).collect::<Vec<_>>()
     };
     let mut links = by(OwnerPoint::StateTracepoint);
-    for point in [
-        OwnerPoint::SocketTracepoint,
-        OwnerPoint::SyscallTracepoint,
-        OwnerPoint::Kprobe,
+    for (route, point) in [
+        (SocketRoute::SocketTracepoints, OwnerPoint::SocketTracepoint),
+        (
+            SocketRoute::SyscallTracepoint,
+            OwnerPoint::SyscallTracepoint,
+        ),
+        (SocketRoute::Kprobes, OwnerPoint::Kprobe),
     ] {
+        if forced.is_some_and(|forced| forced != route) {
+            continue;
+        }
         let found = by(point);
         if !found.is_empty() {
             links.extend(found);

@@ -197,6 +197,10 @@ pub(crate) struct CaptureArgs {
     /// Force an attach mode instead of the best one
     #[arg(long, value_enum, value_name = "MODE", hide = true)]
     pub(crate) attach: Option<Attach>,
+
+    /// Force a way to find sockets instead of the best one
+    #[arg(long, value_enum, value_name = "ROUTE", hide = true)]
+    pub(crate) sockets: Option<Sockets>,
 }
 
 /// Each flag may be given again: one of its values must match. The summary counts all the same.
@@ -352,6 +356,13 @@ pub(crate) enum Attach {
     Multi,
     SingleCookie,
     Single,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sockets {
+    Tracepoints,
+    Syscall,
+    Kprobes,
 }
 
 /// A user as typed. `0` means no filter, as it does for users of eCapture.

@@ -183,6 +183,7 @@ fn load(config: &Config) -> Result<Tracer, Failure> {
         shard_bytes: config.shard_bytes,
         object: config.object,
         mode: config.mode,
+        route: config.route,
     };
     let tracer = Tracer::load(&options).map_err(load_failure)?;
     // The tracer sees children begin from here on; these began before.

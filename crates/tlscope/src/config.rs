@@ -12,9 +12,9 @@ use tlscope_core::filter::Filter;
 use tlscope_core::sink::Payload;
 use tlscope_image::plan::Module;
 use tlscope_probe::packets::{SNAPSHOT_MAX, check_expression};
-use tlscope_probe::{AttachMode, Calls, Needs, ObjectKind};
+use tlscope_probe::{AttachMode, Calls, Needs, ObjectKind, SocketRoute};
 
-use crate::args::{Attach, CaptureArgs, FilterArgs, Model, User};
+use crate::args::{Attach, CaptureArgs, FilterArgs, Model, Sockets, User};
 use crate::capture::images::Claim;
 
 /// What is to be captured: what a subcommand says beyond the flags that all share.
@@ -45,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) shard_bytes: u32,
     pub(crate) object: Option<ObjectKind>,
     pub(crate) mode: Option<AttachMode>,
+    pub(crate) route: Option<SocketRoute>,
     pub(crate) ready_file: Option<PathBuf>,
     /// Say nothing that is no warning: Wireshark shows stderr as an error.
     pub(crate) quiet: bool,
@@ -186,6 +187,11 @@ impl Config {
                 Attach::Multi => AttachMode::Multi,
                 Attach::SingleCookie => AttachMode::SingleCookie,
                 Attach::Single => AttachMode::Single,
+            }),
+            route: args.sockets.map(|sockets| match sockets {
+                Sockets::Tracepoints => SocketRoute::SocketTracepoints,
+                Sockets::Syscall => SocketRoute::SyscallTracepoint,
+                Sockets::Kprobes => SocketRoute::Kprobes,
             }),
             ready_file: args.ready_file.clone(),
             quiet: args.quiet,

@@ -4,7 +4,7 @@
 //! signature). A digest of the image is kept beside it, and checked on each later use.
 
 mod built;
-mod debian;
+pub(crate) mod debian;
 mod wheel;
 
 use std::env;

@@ -116,6 +116,7 @@ fn objects(out: &mut impl Write) -> io::Result<bool> {
             shard_bytes: 4096,
             object: Some(kind),
             mode: None,
+            route: None,
         };
         let name = kind.to_string();
         match Tracer::load(&options) {

@@ -15,7 +15,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// An apt of one suite and architecture.
 #[derive(Debug)]
-pub(super) struct Apt {
+pub(crate) struct Apt {
     directory: PathBuf,
     suite: &'static str,
     arch: &'static str,
@@ -23,7 +23,7 @@ pub(super) struct Apt {
 
 impl Apt {
     /// Reads the suite's package lists.
-    pub(super) fn new(suite: &'static str, arch: &'static str) -> Self {
+    pub(crate) fn new(suite: &'static str, arch: &'static str) -> Self {
         let directory = cache().join(format!("apt-{suite}-{arch}"));
         for part in ["etc/apt.conf.d", "lists/partial", "archives/partial"] {
             fs::create_dir_all(directory.join(part)).expect("directories for apt");
@@ -55,7 +55,10 @@ impl Apt {
     }
 
     fn command(&self) -> Command {
-        let mut apt = tool("apt-get", "apt");
+        self.configured(tool("apt-get", "apt"))
+    }
+
+    fn configured(&self, mut apt: Command) -> Command {
         let option = |name: &str, path: PathBuf| format!("{name}={}", path.display());
         for setting in [
             option("Dir::Etc", self.path("etc")),
@@ -78,8 +81,24 @@ impl Apt {
         apt
     }
 
+    /// The first package that a package depends on and whose name begins so: what a
+    /// metapackage stands for today.
+    pub(crate) fn dependency(&self, package: &str, prefix: &str) -> String {
+        let mut cache = self.configured(tool("apt-cache", "apt"));
+        let out = must(cache.args(["depends", package]));
+        let text = String::from_utf8_lossy(&out).into_owned();
+        let named = |line: &str| {
+            let (_, name) = line.split_once("Depends: ")?;
+            name.starts_with(prefix).then(|| name.to_owned())
+        };
+        match text.lines().find_map(named) {
+            Some(name) => name,
+            None => panic!("{package} depends on no {prefix}:\n{text}"),
+        }
+    }
+
     /// Unpacks one package, or several with spaces between them.
-    pub(super) fn unpack(&self, to: &Path, package: &str) {
+    pub(crate) fn unpack(&self, to: &Path, package: &str) {
         let download = to.join("download");
         fs::create_dir_all(&download).expect("a directory for the package");
         must(
@@ -93,7 +112,7 @@ impl Apt {
     }
 
     /// Unpacks packages and all that they depend on: a root for `chroot`.
-    pub(super) fn root(&self, to: &Path, packages: &[&str]) {
+    pub(crate) fn root(&self, to: &Path, packages: &[&str]) {
         for part in ["bin", "sbin", "lib", "lib64"] {
             let real = format!("usr/{part}");
             fs::create_dir_all(to.join(&real)).expect("a directory of the root");

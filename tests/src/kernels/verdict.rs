@@ -1,0 +1,121 @@
+//! How a kernel fared: what its machine said, and what tshark finds in the files from there.
+
+use std::fs;
+use std::panic;
+use std::time::{Duration, Instant};
+
+use super::boot;
+use super::fetch;
+use super::matrix::Kernel;
+use super::transcript::Line;
+use crate::Digest;
+use crate::pcap::PcapFile;
+use crate::peer::Side;
+
+#[derive(Debug)]
+pub struct Verdict {
+    pub kernel: Kernel,
+    /// Names of what went well.
+    pub passed: Vec<String>,
+    /// Name and reason of what did not.
+    pub failed: Vec<(String, String)>,
+    /// Lines of `tlscope doctor`.
+    pub doctor: Vec<String>,
+    pub took: Duration,
+}
+
+pub fn examine(kernel: &Kernel) -> Verdict {
+    let start = Instant::now();
+    let mut verdict = Verdict {
+        kernel: *kernel,
+        passed: Vec::new(),
+        failed: Vec::new(),
+        doctor: Vec::new(),
+        took: Duration::ZERO,
+    };
+    match caught(|| boot::run(kernel)) {
+        Ok(Ok(lines)) => verdict.read(lines),
+        Ok(Err(why)) | Err(why) => verdict.failed.push(("machine".into(), why)),
+    }
+    verdict.took = start.elapsed();
+    verdict
+}
+
+impl Verdict {
+    fn read(&mut self, lines: Vec<Line>) {
+        let mut files = Vec::new();
+        for line in lines {
+            match line {
+                Line::Passed(name, _) => self.passed.push(name),
+                Line::Failed(name, why) => self.failed.push((name, why)),
+                Line::Fact(name, value) if name == "doctor" => self.doctor.push(value),
+                Line::File(name, bytes) => files.push((name, bytes)),
+                Line::End(0) if !self.failed.is_empty() || self.passed.is_empty() => {
+                    self.failed
+                        .push(("machine".into(), "it told of no case".into()));
+                }
+                Line::End(code) if code != 0 && self.failed.is_empty() => {
+                    self.failed
+                        .push(("machine".into(), format!("exit code {code}")));
+                }
+                Line::Start | Line::Fact(..) | Line::End(_) => {}
+            }
+        }
+        for (name, packets) in &files {
+            let Some(forced) = name.strip_suffix(".pcapng") else {
+                continue;
+            };
+            let report = files.iter().find(|file| file.0 == format!("{forced}.json"));
+            let case = format!("{forced}:decrypted");
+            match caught(|| decrypts(&self.kernel, name, packets, &report.expect("a report").1)) {
+                Ok(()) => self.passed.push(case),
+                Err(why) => self.failed.push((case, why)),
+            }
+        }
+    }
+
+    /// The first line of doctor that holds these words.
+    pub fn doctor_says(&self, words: &str) -> &str {
+        let line = self.doctor.iter().find(|line| line.contains(words));
+        line.map_or("", |line| line.trim())
+    }
+
+    pub fn has_passed(&self, name: &str) -> bool {
+        let failed = self.failed.iter().any(|(failed, _)| failed == name);
+        !failed && self.passed.iter().any(|passed| passed == name)
+    }
+}
+
+/// Every byte of every connection, by tshark with nothing but the file.
+fn decrypts(kernel: &Kernel, name: &str, packets: &[u8], report: &[u8]) {
+    let name = format!("{}-{name}", kernel.name.replace(' ', "-"));
+    let path = fetch::cache().join(name);
+    fs::write(&path, packets).expect("write the capture");
+    let file = PcapFile::at(&path);
+    let connections = file.connections();
+    let sides: Vec<Side> = serde_json::from_slice(report).expect("what the peers sent");
+    assert!(!sides.is_empty(), "no connection was held");
+    for side in sides {
+        let stream = connections.iter().find(|row| row.1 == side.local);
+        let (stream, client) = stream.unwrap_or_else(|| panic!("no packets of {}", side.local));
+        let [sent, received] = file.plaintext(*stream, client);
+        assert_eq!(Digest::of(&sent), side.sent(), "sent by {client}");
+        assert_eq!(
+            Digest::of(&received),
+            side.received(),
+            "received by {client}"
+        );
+    }
+    let _ = fs::remove_file(path);
+}
+
+/// A failure of the harness is one of the case, with its words.
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    panic::catch_unwind(panic::AssertUnwindSafe(run)).map_err(|cause| {
+        let words = cause.downcast_ref::<String>().cloned();
+        words.unwrap_or_else(|| {
+            let words = cause.downcast_ref::<&str>().copied();
+            words.unwrap_or("no words").to_owned()
+        })
+    })
+}
