@@ -208,6 +208,16 @@ impl Capture {
     }
 }
 
+impl Capture {
+    /// A command of its own, which creates `ready` when it is.
+    #[track_caller]
+    pub fn started(scene: &Scene, command: Command, ready: &Path) -> Self {
+        let mut program = Program::start(scene, "tlscope", command);
+        program.until("tlscope to be ready", |_| ready.exists().then_some(()));
+        Self { program }
+    }
+}
+
 /// A capture that has ended.
 #[derive(Debug)]
 pub struct Captured {

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use libbpf_rs::{MapCore, MapHandle, Object};
 
 use crate::abi::Record;
+use crate::confine::Sandbox;
 use backlog::Backlog;
 use perf::PerfReader;
 use ring::RingReader;
@@ -75,6 +76,7 @@ impl EventSource {
         let thread = thread::Builder::new()
             .name("events".into())
             .spawn(move || {
+                Sandbox::default().enter_or_say("the thread that reads records");
                 while !stopped.load(Ordering::Acquire) {
                     wait(&reader.epoll_fds(), LATENCY);
                     while into.has_room(LATENCY) && reader.read(false) {}

@@ -5,6 +5,7 @@
 
 pub mod abi;
 mod attach;
+pub mod confine;
 pub mod empty;
 pub mod events;
 pub mod features;

@@ -7,6 +7,7 @@ mod attacher;
 mod blocks;
 mod command;
 pub(crate) mod images;
+mod keeper;
 mod names;
 mod outputs;
 mod recorder;
@@ -15,18 +16,19 @@ mod remote;
 mod turns;
 mod watch;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use tlscope_core::event::{Comm, Event, Process, Timestamp};
+use tlscope_core::event::{Event, Timestamp};
 use tlscope_core::item::Container;
 use tlscope_core::pipeline::{Pipeline, PipelineOptions};
 use tlscope_core::sink::SinkError;
@@ -41,6 +43,7 @@ use crate::modules;
 use crate::{Exit, Failure};
 use attacher::Attacher;
 use command::Running;
+use keeper::{Keeper, Kept, Service};
 use outputs::Outputs;
 use recorder::Recorder;
 use records::Clock;
@@ -76,17 +79,24 @@ pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     let receiver = Receiver::new(pipeline, recorder);
     let source = attacher.tracer().events().map_err(load_failure)?;
     announce_ready(config)?;
-    let command = Running::start(&config.run)?;
-    Session {
+    let mut command = Running::start(&config.run)?;
+    let (service, keeper) = Service::new(attacher, watch);
+    let session = Session {
         config,
-        attacher,
+        keeper,
         source,
         receiver,
-        watch,
-        command,
         remote,
-    }
-    .run(&stop)
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("decode".into());
+        let running = thread.spawn_scoped(scope, || session.run(&stop));
+        let running = running.context("a thread cannot be started")?;
+        keeper::give_up_privileges(config);
+        service.run(&mut command, &stop);
+        running.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })?;
+    Ok(command.map_or(0, Running::finish))
 }
 
 /// A second Ctrl-C ends tlscope at once, should the first be slow.
@@ -229,8 +239,8 @@ struct Receiver {
     pipeline: Pipeline,
     recorder: Option<Recorder>,
     clock: Clock,
-    /// Processes with traffic, and when each was started.
-    processes: HashMap<u32, Option<u64>>,
+    /// Processes with traffic.
+    processes: HashSet<u32>,
     malformed: u64,
     failure: Option<SinkError>,
 }
@@ -241,7 +251,7 @@ impl Receiver {
             pipeline,
             recorder,
             clock: Clock::now(),
-            processes: HashMap::new(),
+            processes: HashSet::new(),
             malformed: 0,
             failure: None,
         }
@@ -269,9 +279,7 @@ impl Receiver {
         }
         if let Event::Data(data) = &event {
             let pid = data.process.pid;
-            if let Entry::Vacant(entry) = self.processes.entry(pid) {
-                let process = tlscope_targets::process(pid);
-                entry.insert(process.map(|process| process.start_time));
+            if self.processes.insert(pid) {
                 let container = tlscope_targets::container(pid);
                 let container = container.map(|known| Container {
                     id: known.id,
@@ -326,37 +334,22 @@ impl Receiver {
         let _ = self.keep(result);
         let _ = self.with_recorder(Recorder::tick);
     }
-
-    /// Processes that have ended since they were last seen.
-    fn ended(&mut self) -> Vec<u32> {
-        let ended = |(pid, start): (&u32, &Option<u64>)| {
-            let alive = start.is_some_and(|start| tlscope_targets::is_alive(*pid, start));
-            (!alive).then_some(*pid)
-        };
-        let ended: Vec<u32> = self.processes.iter().filter_map(ended).collect();
-        for pid in &ended {
-            self.processes.remove(pid);
-        }
-        ended
-    }
 }
 
 /// A capture under way.
 struct Session<'c> {
     config: &'c Config,
-    attacher: Attacher,
+    keeper: Keeper,
     source: EventSource,
     receiver: Receiver,
-    /// Works by itself; to be ended before the probes are taken away.
-    watch: Option<Watch>,
-    command: Option<Running>,
     remote: Option<Remote>,
 }
 
 impl Session<'_> {
-    fn run(mut self, stop: &AtomicBool) -> Result<u8, Failure> {
+    fn run(mut self, stop: &AtomicBool) -> Result<(), Failure> {
+        keeper::sandbox(self.config).enter_or_say("the thread that decodes");
         let mut checked = Instant::now();
-        while !stop.load(Ordering::Relaxed) && !self.is_over() {
+        while !stop.load(Ordering::Relaxed) && !self.receiver.is_over() {
             let patience = match &self.receiver.recorder {
                 Some(recorder) => recorder.wait(TICK),
                 None => TICK,
@@ -376,43 +369,39 @@ impl Session<'_> {
         self.finish()
     }
 
-    fn is_over(&mut self) -> bool {
-        self.receiver.is_over() || self.command.as_mut().is_some_and(Running::has_ended)
-    }
-
     fn forget_ended_processes(&mut self) {
-        let ended = self.receiver.ended();
+        let pids: Vec<u32> = self.receiver.processes.iter().copied().collect();
+        if pids.is_empty() {
+            return;
+        }
+        let ended = self.keeper.ask(move |kept| kept.ended(pids));
+        let ended = ended.unwrap_or_default();
         if ended.is_empty() {
             return;
         }
-        compare_totals(&self.attacher.tracer(), &mut self.receiver, |pid| {
-            ended.contains(&pid)
-        });
+        compare_totals(&self.keeper, &mut self.receiver, |pid| ended.contains(&pid));
         let now = self.receiver.now();
         for pid in ended {
+            self.receiver.processes.remove(&pid);
             let result = self.receiver.pipeline.forget_process(pid, now);
             let _ = self.receiver.keep(result);
         }
     }
 
-    fn finish(self) -> Result<u8, Failure> {
+    fn finish(self) -> Result<(), Failure> {
         let Self {
             config,
-            attacher,
+            keeper,
             source,
             mut receiver,
-            watch,
-            command,
             remote,
         } = self;
         let _ = receiver.with_recorder(Recorder::read_last);
-        drop(watch);
-        let mut tracer = attacher.tracer();
-        tracer.detach();
+        keeper.ask(Kept::end);
         let _ = source.finish(|record| receiver.record(&record));
-        compare_totals(&tracer, &mut receiver, |_| true);
+        compare_totals(&keeper, &mut receiver, |_| true);
         let mut counters = CaptureCounters::default();
-        for (row, value) in COUNTERS.iter().zip(tracer.counters()) {
+        for (row, value) in COUNTERS.iter().zip(kernel_counters(&keeper)) {
             counters.push(row.name, value);
         }
         let Receiver {
@@ -437,7 +426,7 @@ impl Session<'_> {
         match failure.or(recorded.err()).or(finished.err()) {
             Some(error) => Err(sink_failure(config, error)),
             None if gone => Err(Exit::Failure.because(anyhow!("the interface has gone"))),
-            None => Ok(command.map_or(0, Running::finish)),
+            None => Ok(()),
         }
     }
 }
@@ -451,35 +440,23 @@ fn tell_undelivered(Count { records, bytes }: Count) {
 
 /// Bytes that the kernel side counted and never came are gaps at the end of
 /// their connection. Without loss there are none, and the look is spared.
-fn compare_totals(tracer: &Tracer, receiver: &mut Receiver, of_process: impl Fn(u32) -> bool) {
-    let mut lost = COUNTERS.iter().zip(tracer.counters());
+fn compare_totals(keeper: &Keeper, receiver: &mut Receiver, of_process: impl Fn(u32) -> bool) {
+    let mut lost = COUNTERS.iter().zip(kernel_counters(keeper));
     if lost.all(|(row, value)| row.unit != Unit::Bytes || value == 0) {
         return;
     }
     let (clock, now) = (receiver.clock, receiver.now());
-    let closed = tracer.unsent_closes().into_iter();
-    let closed = closed.map(|record| records::close(&record, clock));
-    let open = tracer.connections().into_iter();
-    let open =
-        open.map(|(key, connection)| records::so_far(&key, &connection, process_of(key.pid), now));
-    for close in closed.chain(open).filter(|c| of_process(c.connection.pid)) {
-        let result = receiver.pipeline.totals(&close);
+    let totals = keeper.ask(move |kept| kept.totals(clock, now));
+    let totals = totals.unwrap_or_default();
+    for close in totals.iter().filter(|c| of_process(c.connection.pid)) {
+        let result = receiver.pipeline.totals(close);
         let _ = receiver.keep(result);
     }
 }
 
-/// As far as it is there to ask: a connection of which nothing came names no thread.
-fn process_of(pid: u32) -> Process {
-    let known = tlscope_targets::process(pid);
-    let (uid, comm) = known.map_or_else(Default::default, |process| {
-        (process.uid, Comm::new(process.comm.as_bytes()))
-    });
-    Process {
-        pid,
-        tid: pid,
-        uid,
-        comm,
-    }
+fn kernel_counters(keeper: &Keeper) -> [u64; COUNTERS.len()] {
+    let counters = keeper.ask(|kept| kept.tracer().counters());
+    counters.unwrap_or([0; COUNTERS.len()])
 }
 
 fn finish_recorder(

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use memchr::{memchr_iter, memrchr};
+use tlscope_probe::confine::keep_capabilities;
 
 /// Bytes that wait for the reader; beyond it records are dropped.
 const WAITING_MAX: usize = 64 << 20;
@@ -150,7 +151,13 @@ impl Remote {
         let (of_thread, address) = (Arc::clone(&shared), address.to_owned());
         thread::Builder::new()
             .name("remote".into())
-            .spawn(move || link::serve(&address, &of_thread))?;
+            .spawn(move || {
+                // It looks names up and connects: files and sockets it needs, privileges not.
+                if let Err(error) = keep_capabilities(&[]) {
+                    eprintln!("tlscope: capabilities cannot be given up: {error}");
+                }
+                link::serve(&address, &of_thread);
+            })?;
         Ok(Self { shared })
     }
 

@@ -18,6 +18,7 @@ use tlscope_targets::{Finder, FoundBy, ImageId, ScanError, Target};
 
 use super::attacher::Attacher;
 use super::images::{Image, Known};
+use super::keeper::keep_for_searching;
 
 /// How soon the end of the capture is noticed.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -53,6 +54,10 @@ impl Watch {
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    let work = || {
+        keep_for_searching();
+        work();
+    };
     let thread = thread::Builder::new().name(name.into()).spawn(work);
     thread
         .inspect_err(|e| eprintln!("tlscope: libraries that appear later will be missed: {e}"))

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use tlscope_core::recording::BlockKind;
+use tlscope_probe::confine::Sandbox;
 
 /// Bytes that wait for the reader; beyond it packets are dropped.
 const WAITING_MAX: usize = 64 << 20;
@@ -55,7 +56,10 @@ impl PipeOutput {
         let of_thread = Arc::clone(&shared);
         thread::Builder::new()
             .name("output".into())
-            .spawn(move || feed(pipe, &of_thread))?;
+            .spawn(move || {
+                Sandbox::default().enter_or_say("the thread that writes to a pipe");
+                feed(pipe, &of_thread);
+            })?;
         Ok(Self {
             gathered: Vec::new(),
             behind: 0,
