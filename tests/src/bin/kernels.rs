@@ -59,10 +59,13 @@ fn run(kernels: &[&Kernel]) -> Vec<Verdict> {
     let next = AtomicUsize::new(0);
     let verdicts = Mutex::new(Vec::new());
     // One after the other, and before the clock runs: apt has locks.
-    fetch::qemu();
     for kernel in kernels {
-        fetch::kernel(kernel);
-        fetch::userland(&kernel.userland, kernel.arch);
+        // What cannot be had is told by the verdict.
+        let _ = panic::catch_unwind(|| {
+            fetch::qemu();
+            fetch::kernel(kernel);
+            fetch::userland(&kernel.userland, kernel.arch);
+        });
     }
     let work = || {
         while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
