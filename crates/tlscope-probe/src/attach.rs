@@ -150,7 +150,12 @@ fn attach_point(
                 session: point == Point::Session,
                 ..Default::default()
             };
-            let pid = attachment.pid.map_or(-1, u32::cast_signed);
+            // Kernels 6.6 to 6.9 compare the thread, not the process, and would miss all threads
+            // but the first; sessions (6.13) are younger than the fix. The programs filter too.
+            let pid = attachment
+                .pid
+                .filter(|_| attachment.mode == AttachMode::Session)
+                .map_or(-1, u32::cast_signed);
             Ok(vec![
                 program.attach_uprobe_multi_with_opts(pid, path, "", opts)?,
             ])
