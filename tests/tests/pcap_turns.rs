@@ -1,5 +1,6 @@
 //! Packets in files that follow each other, and in a pipe as they come.
 
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -170,6 +171,7 @@ fn a_reader_of_the_pipe_has_packets_soon() {
 /// The keys of TLS 1.2 made anew by the client.
 #[test]
 fn renegotiation() {
+    const SECRET: &[u8] = b"CLIENT_RANDOM ";
     let scene = Scene::new("pcap-renegotiation");
     let pair = &certificates().ecdsa;
     let port = tlscope_tests::scene::free_port();
@@ -192,6 +194,12 @@ fn renegotiation() {
     let mut expected = Vec::new();
     for round in ["one", "two"] {
         if round == "two" {
+            // What begins while the first handshake still waits is released with it.
+            tlscope_tests::wait::until("the first secret in the file", || {
+                let file = fs::read(capture.path()).ok()?;
+                let mut places = file.windows(SECRET.len());
+                places.any(|place| place == SECRET).then_some(())
+            });
             // It takes what it reads together with the command for part of it.
             client.say(b"R\n");
             client.until("the renegotiation", |p| {
