@@ -59,7 +59,7 @@ fn files_by_size_decrypt_alone_and_whole_together() {
         alone += requests(&file);
     }
     assert!((6..17).contains(&alone), "{alone}");
-    let read = |path: &PathBuf| std::fs::read(path).expect("a file of the rotation");
+    let read = |path: &PathBuf| fs::read(path).expect("a file of the rotation");
     let whole: Vec<u8> = paths.iter().flat_map(read).collect();
     let whole = PcapFile::at(&scene.write("whole.pcapng", &whole));
     assert_eq!(
@@ -79,7 +79,7 @@ fn files_by_time_end_after_the_last() {
     let nginx = Nginx::start(&scene);
     let (path, _) = nginx.serve(1000);
     let directory = scene.fresh("files");
-    std::fs::create_dir(&directory).expect("a directory");
+    fs::create_dir(&directory).expect("a directory");
     let tlscope = Tlscope::pcap("lo")
         .arg("-w")
         .arg(directory.join("%s.pcapng"));
@@ -93,7 +93,7 @@ fn files_by_time_end_after_the_last() {
         capture.program().ended()
     });
     assert_eq!(ended.code(), Some(0));
-    let entries = std::fs::read_dir(&directory).expect("the files").flatten();
+    let entries = fs::read_dir(&directory).expect("the files").flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
     files.sort();
     assert_eq!(files.len(), 3, "{files:?}");
