@@ -1,20 +1,11 @@
 //! Flows of DTLS and QUIC.
 
+use super::tests::{CLIENT, RANDOM, SERVER, TLS13};
 use super::*;
 use crate::packet::{LinkType, build, dissect};
 use crate::quic::{Version, build as quic};
 
-const CLIENT: &str = "10.0.0.1:40000";
-const SERVER: &str = "10.0.0.2:443";
-const RANDOM: ClientRandom = [7; 32];
 const ID: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
-const TLS13: [&str; 4] = [
-    "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
-    "SERVER_HANDSHAKE_TRAFFIC_SECRET",
-    "CLIENT_TRAFFIC_SECRET_0",
-    "SERVER_TRAFFIC_SECRET_0",
-];
-
 struct Talk {
     hold: Hold,
     hellos: usize,

@@ -2,10 +2,10 @@ use super::*;
 use crate::packet::build::{self, Tcp, ethernet};
 use crate::packet::{LinkType, dissect};
 
-const CLIENT: &str = "10.0.0.1:40000";
-const SERVER: &str = "10.0.0.2:443";
-const RANDOM: ClientRandom = [7; 32];
-const TLS13: [&str; 4] = [
+pub(super) const CLIENT: &str = "10.0.0.1:40000";
+pub(super) const SERVER: &str = "10.0.0.2:443";
+pub(super) const RANDOM: ClientRandom = [7; 32];
+pub(super) const TLS13: [&str; 4] = [
     "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
     "SERVER_HANDSHAKE_TRAFFIC_SECRET",
     "CLIENT_TRAFFIC_SECRET_0",
