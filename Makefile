@@ -23,7 +23,7 @@ DIST_ARCHS ?= x86_64 aarch64
 # Crates whose tests need neither root nor a kernel.
 PURE := -p tlscope -p tlscope-core -p tlscope-image -p tlscope-probe -p tlscope-targets
 
-.PHONY: help build dist kernels kernels-quick demo test lint unit e2e zoo zoo-quick http-load go-load bench install-extcap format clean
+.PHONY: help build dist kernels kernels-quick demo test lint unit e2e zoo zoo-quick http-load go-load bench install install-extcap format clean
 
 help:
 	@echo 'make demo   build, then capture a local HTTPS exchange'
@@ -38,6 +38,7 @@ help:
 	@echo 'make http-load  pair 100,000 requests of h2load over HTTP/2, none lost'
 	@echo 'make go-load  trace a Go program through 10,000 handshakes'
 	@echo 'make bench  measure what capturing costs'
+	@echo 'make install  the program, man pages and shell completions, below PREFIX=/usr/local'
 	@echo 'make install-extcap  show tlscope in the interface list of Wireshark'
 	@echo 'make format rewrite the sources in the house style'
 
@@ -117,6 +118,12 @@ bench:
 	$(CARGO) build --release --locked -p tlscope-probe --example empty_pair
 	TLSCOPE_BIN="$(abspath $(TARGET))/release/tlscope" $(TARGET)/release/bench
 	TLSCOPE_BIN="$(abspath $(TARGET))/release/tlscope" $(TARGET)/release/bench_pcap
+
+PREFIX ?= /usr/local
+
+install: build
+	install -D $(TARGET)/release/tlscope $(DESTDIR)$(PREFIX)/bin/tlscope
+	$(TARGET)/release/tlscope generate $(DESTDIR)$(PREFIX)
 
 # EXTCAP=DIR puts it elsewhere than where the installed Wireshark looks.
 EXTCAP ?= $(shell tshark -G folders 2>/dev/null | sed -n 's/.*Extcap path:[[:space:]]*//p' | tail -1)

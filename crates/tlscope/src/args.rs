@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// Answer Wireshark, which lists tlscope as an interface (see `make install-extcap`)
     #[command(hide = true)]
     Extcap(ExtcapArgs),
+    /// Write the man pages and shell completions that `make install` installs
+    #[command(hide = true)]
+    Generate(GenerateArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -168,15 +171,6 @@ pub(crate) struct CaptureArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) har: Option<PathBuf>,
 
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
-
-    #[command(flatten)]
-    pub(crate) turns: TurnArgs,
-
-    #[command(flatten)]
-    pub(crate) packets: PacketArgs,
-
     /// Buffer between kernel and user space, per shard (there is one per CPU, up to 8): bytes,
     /// or with a suffix K, M or G. Rounded up to a power of two
     #[arg(long, value_name = "SIZE", default_value = "16M")]
@@ -201,6 +195,24 @@ pub(crate) struct CaptureArgs {
     /// Force a way to find sockets instead of the best one
     #[arg(long, value_enum, value_name = "ROUTE", hide = true)]
     pub(crate) sockets: Option<Sockets>,
+
+    /// With -m pcap: which packets to capture, as tcpdump takes it: `tcp port 443`
+    #[arg(value_name = "FILTER")]
+    pub(crate) packet_filter: Vec<String>,
+
+    /// Run a command when everything is attached, and end with it and with its exit code
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) run: Vec<OsString>,
+
+    // Last: a heading holds for all that follows.
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+
+    #[command(flatten)]
+    pub(crate) turns: TurnArgs,
+
+    #[command(flatten)]
+    pub(crate) packets: PacketArgs,
 }
 
 /// Each flag may be given again: one of its values must match. The summary counts all the same.
@@ -277,14 +289,6 @@ pub(crate) struct PacketArgs {
     /// Longest time that packets wait for the secrets of their connection, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     pub(crate) hold: u64,
-
-    /// What to capture, as tcpdump takes it: `tcp port 443`
-    #[arg(value_name = "FILTER")]
-    pub(crate) filter: Vec<String>,
-
-    /// Run a command when everything is attached, and end with it and with its exit code
-    #[arg(last = true, value_name = "COMMAND")]
-    pub(crate) run: Vec<OsString>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -306,6 +310,12 @@ pub(crate) struct ListArgs {
     /// Write JSON Lines: an object per process and library
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct GenerateArgs {
+    /// An empty directory, or one to overwrite
+    pub(crate) directory: PathBuf,
 }
 
 /// Names and meanings are Wireshark's.

@@ -3,6 +3,7 @@
 mod capture;
 mod doctor;
 mod extcap;
+mod generate;
 mod inspect;
 mod list;
 
@@ -11,6 +12,7 @@ use std::ffi::OsString;
 pub(crate) use capture::{all, gnutls, gotls, nss, tls, tls_config};
 pub(crate) use doctor::doctor;
 pub(crate) use extcap::extcap;
+pub(crate) use generate::generate;
 pub(crate) use inspect::inspect;
 pub(crate) use list::list;
 

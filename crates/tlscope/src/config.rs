@@ -178,7 +178,7 @@ impl Config {
             uid: uid(&args.uid)?,
             plaintext,
             keylog,
-            run: args.packets.run.clone(),
+            run: args.run.clone(),
             shard_bytes: args.mapsize.0,
             object: [None, Some(ObjectKind::Core), Some(ObjectKind::Noncore)]
                 [usize::from(args.btf)],
@@ -225,7 +225,7 @@ impl Config {
 
 fn packets(wanted: &Wanted, args: &CaptureArgs) -> Result<Option<PacketConfig>> {
     let packets = &args.packets;
-    let filter = packets.filter.join(" ");
+    let filter = args.packet_filter.join(" ");
     if args.model != Model::Pcap {
         return match (&packets.ifname, filter.is_empty()) {
             (None, true) => Ok(None),

@@ -63,6 +63,7 @@ fn main() -> ExitCode {
         Command::List(args) => commands::list(&args).map(|()| 0),
         Command::Doctor => commands::doctor().map(|()| 0),
         Command::Extcap(args) => commands::extcap(&args),
+        Command::Generate(args) => commands::generate(&args).map(|()| 0),
     };
     let exit = match result {
         Ok(code) => return ExitCode::from(code),

@@ -101,7 +101,10 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
     written.context("stdout")?;
     let unreadable = finder.report().unreadable;
     if unreadable > 0 {
-        eprintln!("tlscope: {unreadable} processes could not be looked into; try sudo");
+        eprintln!(
+            "tlscope: {unreadable} processes may not be looked into: it takes root, or \
+             CAP_SYS_PTRACE, in the user namespace of the process"
+        );
     }
     Ok(())
 }
