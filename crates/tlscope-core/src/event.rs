@@ -57,6 +57,21 @@ pub struct Close {
     pub total: [u64; 2],
 }
 
+/// A process that has ended, and is not to be taken for the one that has its number now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedProcess {
+    pub pid: u32,
+    /// When that one began.
+    pub successor: Option<Timestamp>,
+}
+
+impl EndedProcess {
+    /// Whether a connection opened then is not the successor's.
+    pub(crate) fn opened(self, time: Timestamp) -> bool {
+        self.successor.is_none_or(|successor| time < successor)
+    }
+}
+
 /// Wall-clock time in nanoseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);

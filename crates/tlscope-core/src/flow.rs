@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::event::{ConnectionKey, Direction, Process, Socket, Timestamp};
+use crate::event::{ConnectionKey, Direction, EndedProcess, Process, Socket, Timestamp};
 use crate::item::{CloseReason, ConnectionId, ConnectionInfo};
 use crate::summary::Bytes;
 
@@ -186,12 +186,16 @@ impl<S: Default> FlowTable<S> {
         Some(flow)
     }
 
-    pub(crate) fn of_process(&self, pid: u32) -> Vec<ConnectionKey> {
-        self.flows
-            .keys()
-            .filter(|key| key.pid == pid)
-            .copied()
-            .collect()
+    /// The connections of processes that have ended, in the order in which they were opened.
+    pub(crate) fn of_ended(&self, ended: &[EndedProcess]) -> Vec<ConnectionKey> {
+        let ended: HashMap<u32, EndedProcess> = ended.iter().map(|e| (e.pid, *e)).collect();
+        let is_over = |flow: &&Flow<S>| {
+            let process = ended.get(&flow.info.key.pid);
+            process.is_some_and(|process| process.opened(flow.info.opened))
+        };
+        let mut over: Vec<_> = self.flows.values().filter(is_over).collect();
+        over.sort_unstable_by_key(|flow| (flow.info.opened, flow.info.id));
+        over.into_iter().map(|flow| flow.info.key).collect()
     }
 
     /// Removes the connections whose grace period is over.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::bounded::Bounded;
 use crate::decode::{Conversation, Output};
-use crate::event::{Close, ConnectionKey, Data, Direction, Event, Timestamp};
+use crate::event::{Close, ConnectionKey, Data, Direction, EndedProcess, Event, Timestamp};
 use crate::filter::Filter;
 use crate::flow::{Arrival, Flow, FlowTable, Placement};
 use crate::item::{CloseReason, Closed, Container, Item, Stage, Staged};
@@ -66,8 +66,6 @@ pub struct Pipeline {
     summary: Summary,
     /// By process.
     containers: Bounded<u32, Arc<Container>>,
-    /// The latest time that came with an event or a tick.
-    latest: Timestamp,
 }
 
 /// What the pipeline keeps with each connection.
@@ -91,7 +89,6 @@ impl Pipeline {
             output: Output::default(),
             summary: Summary::default(),
             containers: Bounded::new(CONTAINERS_MAX),
-            latest: Timestamp(0),
             options,
         }
     }
@@ -117,19 +114,24 @@ impl Pipeline {
     }
 
     /// Shows what waits and ends what has been closed for the grace period.
-    /// To be called about every 100 ms.
-    pub fn tick(&mut self, now: Timestamp) -> Result<(), SinkError> {
-        self.latest = self.latest.max(now);
+    /// To be called about every 100 ms, with the time up to which all events have come: that may
+    /// be long ago when they come faster than they are taken.
+    pub fn tick(&mut self, reached: Timestamp) -> Result<(), SinkError> {
         self.flush_blocks()?;
-        for flow in self.flows.expired(now) {
+        for flow in self.flows.expired(reached) {
             self.end(flow, CloseReason::Closed)?;
         }
         self.outlet.flush()
     }
 
-    /// The process has ended: its connections end after the grace period.
-    pub fn forget_process(&mut self, pid: u32, now: Timestamp) -> Result<(), SinkError> {
-        for key in self.flows.of_process(pid) {
+    /// Processes have ended, and all that they wrote has come: their connections end after the
+    /// grace period.
+    pub fn forget_processes(
+        &mut self,
+        ended: &[EndedProcess],
+        now: Timestamp,
+    ) -> Result<(), SinkError> {
+        for key in self.flows.of_ended(ended) {
             self.close(key, now, CloseReason::ProcessExited)?;
         }
         Ok(())
@@ -194,7 +196,6 @@ impl Pipeline {
             payload,
             ..
         } = *data;
-        self.latest = self.latest.max(time);
         self.make_room(key)?;
         let (flow, created) = self.flows.get_or_create(Arrival {
             time,

@@ -16,6 +16,12 @@ impl Timestamp {
         Self(self.0.saturating_add(nanoseconds))
     }
 
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(nanoseconds))
+    }
+
     /// Zero when `earlier` is the later one: events of two CPUs may cross.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -6,7 +6,7 @@ mod pipeline {
 
 use pipeline::recording::{Recorder, SharedWriter};
 use tlscope_core::event::Direction::{Received, Sent};
-use tlscope_core::event::Timestamp;
+use tlscope_core::event::{EndedProcess, Timestamp};
 use tlscope_core::filter::Filter;
 use tlscope_core::pipeline::PipelineOptions;
 use tlscope_core::sink::{HarSink, JsonOptions, Payload, TextOptions};
@@ -168,9 +168,13 @@ fn a_connection_lost_as_a_whole_is_told() {
 fn bytes_under_way_when_the_process_ends_still_count() {
     let mut recorder = Recorder::text(TextOptions::default());
     recorder.call(Sent, b"early");
+    let ended = EndedProcess {
+        pid: 42,
+        successor: None,
+    };
     recorder
         .pipeline()
-        .forget_process(42, Timestamp(1))
+        .forget_processes(&[ended], Timestamp(1))
         .unwrap();
     recorder.call(Sent, b" late").tick(5_000_000_000);
     assert_eq!(

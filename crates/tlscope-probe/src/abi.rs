@@ -248,6 +248,11 @@ pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     bytes.get(..size as usize).unwrap_or(bytes)
 }
 
+/// When it was written; 0 for what is no record.
+pub(crate) fn time_ns(bytes: &[u8]) -> u64 {
+    RecordHeader::read_from_prefix(bytes).map_or(0, |(header, _)| header.time_ns)
+}
+
 /// One record of a ring or perf buffer.
 pub enum Record<'a> {
     Data(DataRecord, &'a [u8]),

@@ -34,6 +34,12 @@ trait Reader: Send {
     /// What to wait on.
     fn epoll_fds(&self) -> Vec<i32>;
 
+    /// Notes how far the buffers are filled now.
+    fn mark(&mut self);
+
+    /// Whether all that the mark stands behind has been read.
+    fn is_past_mark(&self) -> bool;
+
     /// Takes a bounded number of records; false when none was found. `all`:
     /// nothing is written any more, so nothing need be held back.
     fn read(&mut self, all: bool) -> bool;
@@ -79,11 +85,11 @@ impl EventSource {
                 Sandbox::default().enter_or_say("the thread that reads records");
                 while !stopped.load(Ordering::Acquire) {
                     wait(&reader.epoll_fds(), LATENCY);
-                    while into.has_room(LATENCY) && reader.read(false) {}
-                    into.publish();
+                    let horizon = sweep(&mut *reader, &into, &stopped);
+                    into.publish(horizon);
                 }
                 while reader.read(true) {}
-                into.publish();
+                into.publish(u64::MAX);
             })?;
         Ok(Self {
             backlog,
@@ -104,6 +110,12 @@ impl EventSource {
             Some(Instant::now() + timeout + DELIVER_MAX),
             handler,
         )
+    }
+
+    /// The kernel's clock up to which every record that was written has been handed out. What
+    /// happened in the world before it can be told: nothing that came before is under way.
+    pub fn horizon(&self) -> u64 {
+        self.backlog.horizon()
     }
 
     /// Hands out everything that was written before the call: for the end,
@@ -144,6 +156,19 @@ impl Drop for EventSource {
     fn drop(&mut self) {
         self.join();
     }
+}
+
+/// Reads all that is in the buffers now. Gives the time before which all records have been read;
+/// 0 when that is not known, for one is still being written or the backlog is full.
+fn sweep(reader: &mut dyn Reader, into: &Backlog, stopped: &AtomicBool) -> u64 {
+    let horizon = monotonic_ns();
+    reader.mark();
+    while !reader.is_past_mark() {
+        if stopped.load(Ordering::Acquire) || (into.has_room(LATENCY) && !reader.read(false)) {
+            return 0;
+        }
+    }
+    horizon
 }
 
 pub(crate) fn wait(fds: &[i32], timeout: Duration) {

@@ -17,5 +17,5 @@ pub use container::{Container, container};
 pub use finder::{Finder, ScanError, ScanReport};
 pub use image::{FoundBy, ImageId, NamedError, Target, beside, named};
 pub use names::{GNUTLS, NSS, NamePattern, OPENSSL, Search};
-pub use process::{ProcessInfo, descendants, is_alive, process};
+pub use process::{Life, ProcessInfo, descendants, life, process};
 pub use socket::{OpenSocket, Transport, open_sockets};

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A process at the time of the question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,10 +24,33 @@ pub fn process(pid: u32) -> Option<ProcessInfo> {
     process_in(Path::new("/proc"), pid)
 }
 
-/// Whether the process that had this pid and start time still runs.
-pub fn is_alive(pid: u32, start_time: u64) -> bool {
-    read_stat(Path::new("/proc"), pid)
-        .is_some_and(|stat| stat.start_time == start_time && stat.alive())
+/// What tells the process that has a pid from those that had it before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Clock ticks since boot.
+    pub start_time: u64,
+    /// To within 20 ms.
+    pub age: Duration,
+}
+
+/// `None` when no process has the pid, or none that still runs.
+pub fn life(pid: u32) -> Option<Life> {
+    let stat = read_stat(Path::new("/proc"), pid).filter(Stat::alive)?;
+    let uptime = parse_uptime(&fs::read("/proc/uptime").ok()?)?;
+    let began = Duration::from_millis(stat.start_time.saturating_mul(1000 / TICKS_PER_SECOND));
+    Some(Life {
+        start_time: stat.start_time,
+        age: uptime.saturating_sub(began),
+    })
+}
+
+/// `USER_HZ`, in which the kernel tells times on all architectures that we run on.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// `seconds.hundredths idle`, of the same clock as start times.
+fn parse_uptime(text: &[u8]) -> Option<Duration> {
+    let word = std::str::from_utf8(text).ok()?.split_whitespace().next()?;
+    Duration::try_from_secs_f64(word.parse().ok()?).ok()
 }
 
 /// All processes that descend from these, as far as their parents still live.
@@ -71,12 +95,14 @@ struct Stat {
     comm: String,
     state: u8,
     parent: u32,
+    threads: u32,
     start_time: u64,
 }
 
 impl Stat {
+    /// The first thread may end ahead of the others: it is a zombie then, the process is none.
     fn alive(&self) -> bool {
-        !matches!(self.state, b'Z' | b'X' | b'x')
+        !matches!(self.state, b'Z' | b'X' | b'x') || self.threads > 1
     }
 }
 
@@ -87,28 +113,27 @@ fn read_stat(proc_dir: &Path, pid: u32) -> Option<Stat> {
 /// `pid (comm) state ppid ...`: the comm may hold spaces, parentheses and any
 /// byte but NUL, so its end is the last `)`.
 fn parse_stat(stat: &[u8]) -> Option<Stat> {
-    /// The start time is field 22; the state, first after the comm, is field 3.
-    const START_TIME: usize = 22 - 3;
+    /// The state, first after the comm, is field 3.
+    const STATE: usize = 3;
+    const PARENT: usize = 4 - STATE;
+    const THREADS: usize = 20 - STATE;
+    const START_TIME: usize = 22 - STATE;
     let open = stat.iter().position(|&b| b == b'(')?;
     let close = stat.iter().rposition(|&b| b == b')')?;
     let comm = String::from_utf8_lossy(stat.get(open + 1..close)?).into_owned();
-    let mut fields = stat[close + 1..]
+    let fields = stat[close + 1..]
         .split(u8::is_ascii_whitespace)
         .filter(|f| !f.is_empty());
-    let state = *fields.clone().next()?.first()?;
-    let parent = std::str::from_utf8(fields.clone().nth(1)?)
-        .ok()?
-        .parse()
-        .ok()?;
-    let start_time = std::str::from_utf8(fields.nth(START_TIME)?)
-        .ok()?
-        .parse()
-        .ok()?;
+    let number = |index| -> Option<u64> {
+        let field = fields.clone().nth(index)?;
+        std::str::from_utf8(field).ok()?.parse().ok()
+    };
     Some(Stat {
         comm,
-        state,
-        parent,
-        start_time,
+        state: *fields.clone().next()?.first()?,
+        parent: u32::try_from(number(PARENT)?).ok()?,
+        threads: u32::try_from(number(THREADS)?).ok()?,
+        start_time: number(START_TIME)?,
     })
 }
 
@@ -180,8 +205,18 @@ mod tests {
             me.uid,
             std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap())
         );
-        assert!(is_alive(me.pid, me.start_time));
-        assert!(!is_alive(me.pid, me.start_time + 1));
+        let life = life(me.pid).unwrap();
+        assert_eq!(life.start_time, me.start_time);
+        assert!(life.age < Duration::from_secs(3600), "{life:?}");
+    }
+
+    /// The state is field 3, the number of threads field 20.
+    #[test]
+    fn a_process_lives_on_without_its_first_thread() {
+        let stat = String::from_utf8_lossy(STAT).replace(" S ", " Z ");
+        assert!(!parse_stat(stat.as_bytes()).unwrap().alive());
+        let threads = stat.replace(" 20 0 1 0 ", " 20 0 2 0 ");
+        assert!(parse_stat(threads.as_bytes()).unwrap().alive());
     }
 
     #[test]
@@ -190,7 +225,7 @@ mod tests {
         let pid = child.id();
         let start = process(pid).unwrap().start_time;
         // The zombie stays until `wait`, so this loop ends whenever the child does.
-        while is_alive(pid, start) {
+        while life(pid).is_some() {
             std::thread::yield_now();
         }
         assert!(!process(pid).unwrap().alive);
@@ -203,5 +238,11 @@ mod tests {
         assert_eq!(process(u32::MAX), None);
         assert_eq!(real_uid(b"Name:\tx\nUid:\t1000\t0\t0\t0\n"), Some(1000));
         assert_eq!(real_uid(b"Name:\tx\n"), None);
+        assert_eq!(life(u32::MAX), None);
+        assert_eq!(
+            parse_uptime(b"12.34 5.6\n"),
+            Some(Duration::from_millis(12_340))
+        );
+        assert_eq!(parse_uptime(b"-1 5.6\n"), None);
     }
 }

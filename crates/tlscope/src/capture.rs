@@ -10,6 +10,7 @@ pub(crate) mod images;
 mod keeper;
 mod names;
 mod outputs;
+mod processes;
 mod recorder;
 mod records;
 mod remote;
@@ -45,6 +46,7 @@ use attacher::Attacher;
 use command::Running;
 use keeper::{Keeper, Kept, Service};
 use outputs::Outputs;
+use processes::Processes;
 use recorder::Recorder;
 use records::Clock;
 use remote::{Count, Remote};
@@ -239,8 +241,7 @@ struct Receiver {
     pipeline: Pipeline,
     recorder: Option<Recorder>,
     clock: Clock,
-    /// Processes with traffic.
-    processes: HashSet<u32>,
+    processes: Processes,
     malformed: u64,
     failure: Option<SinkError>,
 }
@@ -251,7 +252,7 @@ impl Receiver {
             pipeline,
             recorder,
             clock: Clock::now(),
-            processes: HashSet::new(),
+            processes: Processes::default(),
             malformed: 0,
             failure: None,
         }
@@ -279,7 +280,7 @@ impl Receiver {
         }
         if let Event::Data(data) = &event {
             let pid = data.process.pid;
-            if self.processes.insert(pid) {
+            if self.processes.meet(pid, data.time) {
                 let container = tlscope_targets::container(pid);
                 let container = container.map(|known| Container {
                     id: known.id,
@@ -328,9 +329,10 @@ impl Receiver {
         self.clock.wall(tlscope_probe::events::monotonic_ns())
     }
 
-    fn tick(&mut self) {
+    /// Every record that was written before `horizon` has come.
+    fn tick(&mut self, horizon: u64) {
         self.clock = Clock::now();
-        let result = self.pipeline.tick(self.now());
+        let result = self.pipeline.tick(self.clock.wall(horizon));
         let _ = self.keep(result);
         let _ = self.with_recorder(Recorder::tick);
     }
@@ -360,32 +362,39 @@ impl Session<'_> {
                 .poll(patience, |record| self.receiver.record(&record));
             // After the secrets, so that packets which need them do not wait.
             let _ = self.receiver.with_recorder(Recorder::read);
-            self.receiver.tick();
             if checked.elapsed() >= PROCESS_CHECK {
                 checked = Instant::now();
-                self.forget_ended_processes();
+                self.look_for_ended_processes();
             }
+            self.receiver.tick(self.source.horizon());
+            self.forget_ended_processes();
         }
         self.finish()
     }
 
-    fn forget_ended_processes(&mut self) {
-        let pids: Vec<u32> = self.receiver.processes.iter().copied().collect();
-        if pids.is_empty() {
+    fn look_for_ended_processes(&mut self) {
+        let asked = self.receiver.processes.to_ask();
+        if asked.is_empty() {
             return;
         }
-        let ended = self.keeper.ask(move |kept| kept.ended(pids));
-        let ended = ended.unwrap_or_default();
+        let now = self.receiver.now();
+        let ended = self.keeper.ask(move |kept| kept.ended(&asked, now));
+        // What these wrote is in the buffers by now.
+        let seen = tlscope_probe::events::monotonic_ns();
+        let processes = &mut self.receiver.processes;
+        processes.have_ended(&ended.unwrap_or_default(), seen);
+    }
+
+    fn forget_ended_processes(&mut self) {
+        let ended = self.receiver.processes.take_ended(self.source.horizon());
         if ended.is_empty() {
             return;
         }
-        compare_totals(&self.keeper, &mut self.receiver, |pid| ended.contains(&pid));
+        let pids: HashSet<u32> = ended.iter().map(|process| process.pid).collect();
+        compare_totals(&self.keeper, &mut self.receiver, |pid| pids.contains(&pid));
         let now = self.receiver.now();
-        for pid in ended {
-            self.receiver.processes.remove(&pid);
-            let result = self.receiver.pipeline.forget_process(pid, now);
-            let _ = self.receiver.keep(result);
-        }
+        let result = self.receiver.pipeline.forget_processes(&ended, now);
+        let _ = self.receiver.keep(result);
     }
 
     fn finish(self) -> Result<(), Failure> {

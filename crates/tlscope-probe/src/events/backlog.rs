@@ -22,6 +22,8 @@ pub(super) struct Batch {
     bytes: Vec<u8>,
     /// Where each record ends.
     ends: Vec<usize>,
+    /// No record from before this time comes behind this batch; 0 when unknown.
+    horizon: u64,
 }
 
 impl Batch {
@@ -59,6 +61,8 @@ struct State {
     batches: VecDeque<Batch>,
     /// In `batches`.
     bytes: usize,
+    /// Of all batches that were taken.
+    horizon: u64,
     spare: Vec<Batch>,
 }
 
@@ -77,12 +81,24 @@ impl Backlog {
         }
     }
 
-    /// Hands on what has not come to a whole batch.
-    pub(super) fn publish(&self) {
+    /// Hands on what has not come to a whole batch. Every record from before `horizon` was pushed.
+    pub(super) fn publish(&self, horizon: u64) {
         let mut state = self.state();
         if !state.open.ends.is_empty() {
             self.hand_on(&mut state);
         }
+        let State {
+            batches,
+            horizon: taken,
+            ..
+        } = &mut *state;
+        let of_last = batches.back_mut().map_or(taken, |last| &mut last.horizon);
+        *of_last = horizon.max(*of_last);
+    }
+
+    /// Up to here everything has come, when what was taken has been looked at.
+    pub(super) fn horizon(&self) -> u64 {
+        self.state().horizon
     }
 
     /// Whether more may be pushed; waits up to `patience` for it.
@@ -103,6 +119,7 @@ impl Backlog {
             .unwrap_or_else(PoisonError::into_inner);
         let batch = state.batches.pop_front()?;
         state.bytes -= batch.bytes.len();
+        state.horizon = state.horizon.max(batch.horizon);
         self.emptied.notify_one();
         Some(batch)
     }
@@ -112,6 +129,7 @@ impl Backlog {
         if state.spare.len() < SPARE_MAX {
             batch.bytes.clear();
             batch.ends.clear();
+            batch.horizon = 0;
             state.spare.push(batch);
         }
     }
@@ -156,9 +174,34 @@ mod tests {
                 drain(&backlog).is_empty(),
                 "nothing is out before it is published"
             );
-            backlog.publish();
+            backlog.publish(0);
             assert_eq!(drain(&backlog), records);
         }
+    }
+
+    #[test]
+    fn the_horizon_waits_for_what_is_before_it() {
+        let backlog = Backlog::default();
+        backlog.publish(1);
+        assert_eq!(backlog.horizon(), 1, "nothing is under way");
+        backlog.push(&[0]);
+        backlog.publish(2);
+        backlog.push(&vec![0; BATCH_BYTES]);
+        backlog.publish(0);
+        backlog.publish(3);
+        for horizon in [1, 2] {
+            assert_eq!(backlog.horizon(), horizon);
+            backlog.recycle(backlog.take(Duration::ZERO).unwrap());
+        }
+        assert_eq!(backlog.horizon(), 3);
+        backlog.push(&[0]);
+        backlog.publish(0);
+        drop(backlog.take(Duration::ZERO));
+        assert_eq!(
+            backlog.horizon(),
+            3,
+            "a batch used again has a horizon of its own"
+        );
     }
 
     #[test]

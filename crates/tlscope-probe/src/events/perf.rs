@@ -14,6 +14,7 @@ pub(super) struct PerfReader {
     buffer: PerfBuffer<'static>,
     held: Arc<Mutex<Vec<Held>>>,
     backlog: Arc<Backlog>,
+    past_mark: bool,
 }
 
 struct Held {
@@ -48,6 +49,7 @@ impl PerfReader {
             buffer,
             held,
             backlog: Arc::clone(backlog),
+            past_mark: false,
         })
     }
 }
@@ -57,6 +59,14 @@ impl Reader for PerfReader {
         vec![self.buffer.epoll_fd()]
     }
 
+    fn mark(&mut self) {
+        self.past_mark = false;
+    }
+
+    fn is_past_mark(&self) -> bool {
+        self.past_mark
+    }
+
     /// A call that ended before `horizon` wrote its records before the read
     /// began, on whatever CPU: all of them are held now and can be sorted. A
     /// stable sort keeps the chunks of one call, equal in time, in order.
@@ -64,6 +74,8 @@ impl Reader for PerfReader {
         let horizon = if all { u64::MAX } else { monotonic_ns() };
         // An error is a buffer that was not ready: the next read finds it.
         let _ = self.buffer.consume();
+        // It reads each CPU's buffer to the end.
+        self.past_mark = true;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.sort_by_key(|record| record.time_ns);
         let ready = held.partition_point(|record| record.time_ns <= horizon);

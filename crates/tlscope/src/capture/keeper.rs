@@ -7,13 +7,14 @@ use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
-use tlscope_core::event::{Close, Comm, Process, Timestamp};
+use tlscope_core::event::{Close, Comm, EndedProcess, Process, Timestamp};
 use tlscope_probe::Tracer;
 use tlscope_probe::confine::{Duty, Sandbox, keep_capabilities};
 
 use super::TICK;
 use super::attacher::Attacher;
 use super::command::Running;
+use super::processes::Asked;
 use super::records::{self, Clock};
 use super::watch::Watch;
 use crate::config::{Config, Destination, PlaintextTo, Rotation};
@@ -50,19 +51,22 @@ impl Kept {
         closed.chain(open).collect()
     }
 
-    /// Which of these processes have ended, since they were first asked about.
-    pub(super) fn ended(&mut self, pids: Vec<u32>) -> Vec<u32> {
-        let has_ended = |pid: &u32| {
-            let known = self.started.get(pid).copied();
-            let start = known.or_else(|| Some(tlscope_targets::process(*pid)?.start_time));
-            let alive = start.is_some_and(|start| tlscope_targets::is_alive(*pid, start));
-            match start {
-                Some(start) if alive => drop(self.started.insert(*pid, start)),
-                _ => drop(self.started.remove(pid)),
-            }
-            !alive
+    /// Which of these processes have ended.
+    pub(super) fn ended(&mut self, asked: &[Asked], now: Timestamp) -> Vec<EndedProcess> {
+        let ended = |process: &Asked| {
+            let Some(life) = tlscope_targets::life(process.pid) else {
+                self.started.remove(&process.pid);
+                return Some(process.ended(None));
+            };
+            let began = now.minus(life.age);
+            let before = self.started.insert(process.pid, life.start_time);
+            let same = match before {
+                Some(start_time) => start_time == life.start_time,
+                None => process.may_have_begun(began),
+            };
+            (!same).then(|| process.ended(Some(began)))
         };
-        pids.into_iter().filter(has_ended).collect()
+        asked.iter().filter_map(ended).collect()
     }
 }
 
