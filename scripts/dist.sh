@@ -98,12 +98,15 @@ build_libraries() {
 	rm -r "$to/obj"
 }
 
-# A compiler and an archiver that need no arguments: build scripts call them by path.
+# Compilers and an archiver that need no arguments: build scripts call them by path.
+# `cc-gnu` is for the libc of Debian 11 and all later ones, and what `make kernels` runs on it.
 wrap() {
-	local to=$2 target=$1
-	printf '#!/bin/sh\nexec %q cc -target %s -fno-sanitize=undefined "$@"\n' "$zig" "$target" >"$to/cc"
+	local arch=$1 to=$2
+	printf '#!/bin/sh\nexec %q cc -target %s -fno-sanitize=undefined "$@"\n' \
+		"$zig" "$arch-linux-musl" >"$to/cc"
+	printf '#!/bin/sh\nexec %q cc -target %s "$@"\n' "$zig" "$arch-linux-gnu.2.31" >"$to/cc-gnu"
 	printf '#!/bin/sh\nexec %q ar "$@"\n' "$zig" >"$to/ar"
-	chmod +x "$to/cc" "$to/ar"
+	chmod +x "$to"/*
 }
 
 build() {
@@ -111,7 +114,7 @@ build() {
 	local name=${target//-/_} tools=$cache/$1/tools libraries=$cache/$1/libraries-$ZIG
 	rustup target list --installed | grep -qx "$target" || rustup target add "$target"
 	mkdir -p "$tools"
-	wrap "$arch-linux-musl" "$tools"
+	wrap "$arch" "$tools"
 	once "$libraries" build_libraries "$tools/cc" "$tools/ar" "$arch-linux-musl"
 	# rustc brings musl's startup code and its own linker: zig's would bring a second libc.
 	# The crate cc would name the target in clang's words, which zig's differ from.
@@ -128,10 +131,7 @@ build() {
 		echo "$program is not static" >&2
 		exit 1
 	}
-	[ ${#guest[@]} -gt 0 ] || return 0
-	cp "$built/guest" "$cache/$arch/guest"
-	# For the libc of Debian 11 and all later ones, whose libssl it loads.
-	"$zig" cc -target "$arch-linux-gnu.2.31" -O2 -o "$cache/$arch/peer" tests/fixtures/peer.c -ldl -lpthread
+	[ ${#guest[@]} -eq 0 ] || cp "$built/guest" "$cache/$arch/guest"
 }
 
 guest=()

@@ -142,6 +142,16 @@ impl Tlscope {
         }
     }
 
+    /// The same, in a mount namespace of its own in which this was mounted before: shell words.
+    #[must_use]
+    #[track_caller]
+    pub fn mounting(self, mounts: &str) -> Self {
+        let mut unshare = tool("unshare", "util-linux");
+        unshare.args(["--mount", "sh", "-c"]);
+        unshare.arg(format!("{mounts} && exec \"$0\" \"$@\""));
+        self.under(unshare)
+    }
+
     /// Runs to its end, for what is not a capture.
     #[track_caller]
     pub fn run(self, scene: &Scene) -> Finished {

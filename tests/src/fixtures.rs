@@ -1,4 +1,4 @@
-//! Programs in C that the tests compile: once, and anew when a source changed.
+//! Programs that the tests compile: once, and anew when a source changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,25 @@ use std::path::{Path, PathBuf};
 use crate::program::{must, tool};
 use crate::scene::{artifacts, fixture};
 
+/// The program, made by `make` unless it is younger than all its sources. Where there are no
+/// sources, in a virtual machine, it was brought.
+#[track_caller]
+pub fn made(program: PathBuf, sources: &[PathBuf], make: impl FnOnce(&Path)) -> PathBuf {
+    let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+    let newest = sources.iter().filter_map(|source| time(source)).max();
+    if time(&program) < newest {
+        let fresh = program.with_extension(std::process::id().to_string());
+        make(&fresh);
+        fs::rename(&fresh, &program).expect("put the program in place");
+    }
+    program
+}
+
 /// Compiles `NAME.c` and gives the program's path.
 #[track_caller]
 pub fn compile(name: &str, headers: &[&str], libraries: &[&str]) -> PathBuf {
     let program = artifacts().join(name);
-    let source = fixture(&format!("{name}.c"));
-    let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-    let sources = headers
-        .iter()
-        .map(|header| fixture(header))
-        .chain([source.clone()]);
-    let newest = sources.filter_map(|source| time(&source)).max();
-    if time(&program) < newest {
-        let fresh = artifacts().join(format!("{name}-{}", std::process::id()));
+    made(program, &sources(name, headers), |to| {
         let mut gcc = tool("gcc", "gcc libc6-dev");
         gcc.args([
             "-O2",
@@ -28,8 +34,16 @@ pub fn compile(name: &str, headers: &[&str], libraries: &[&str]) -> PathBuf {
             "-Wno-sign-compare",
             "-o",
         ]);
-        must(gcc.arg(&fresh).arg(&source).args(libraries));
-        fs::rename(&fresh, &program).expect("put the fixture in place");
-    }
-    program
+        must(gcc.arg(to).arg(c_source(name)).args(libraries));
+    })
+}
+
+pub fn c_source(name: &str) -> PathBuf {
+    fixture(&format!("{name}.c"))
+}
+
+/// `NAME.c` and its headers.
+pub fn sources(name: &str, headers: &[&str]) -> Vec<PathBuf> {
+    let headers = headers.iter().map(|header| fixture(header));
+    headers.chain([c_source(name)]).collect()
 }

@@ -22,14 +22,11 @@ pub fn is_library(path: &Path) -> bool {
 #[track_caller]
 pub fn compiled_peer() -> &'static Path {
     static COMPILED: OnceLock<PathBuf> = OnceLock::new();
-    COMPILED.get_or_init(|| {
-        fixtures::compile(
-            "gnutls_peer",
-            &["libgnutls.h", "sha256.h"],
-            &["-ldl", "-lpthread"],
-        )
-    })
+    COMPILED.get_or_init(|| fixtures::compile("gnutls_peer", HEADERS, &["-ldl", "-lpthread"]))
 }
+
+/// Of `gnutls_peer.c`.
+pub const HEADERS: &[&str] = &["libgnutls.h", "sha256.h"];
 
 /// A client and a server on the system's library.
 pub fn peer() -> Peer {

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use crate::digest::Digest;
+use crate::fixtures;
 use crate::program::{Finished, Program, must, tool};
 use crate::records::{Connection, Records};
 use crate::scene::{Scene, artifacts, fixture};
@@ -41,22 +42,12 @@ impl Build {
     #[track_caller]
     pub fn program(&self) -> PathBuf {
         let program = artifacts().join(format!("go-peer-{}", self.name));
-        let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-        let sources = fs::read_dir(fixture("go")).expect("the sources");
-        let newest = sources
-            .flatten()
-            .filter_map(|file| time(&file.path()))
-            .max();
-        if time(&program) < newest {
-            self.make(tool("go", "golang-go"), &program);
-        }
-        program
+        fixtures::made(program, &sources(), |to| self.make(go_tool(), to))
     }
 
     /// Builds it with a Go of one's own.
     #[track_caller]
     pub fn make(&self, mut go: Command, program: &Path) {
-        let fresh = program.with_extension(std::process::id().to_string());
         go.current_dir(fixture("go"))
             .env("GOCACHE", artifacts().join("go-cache"))
             .env("GOFLAGS", "-mod=mod")
@@ -65,10 +56,20 @@ impl Build {
             .arg("build")
             .args(self.arguments)
             .arg("-o")
-            .arg(&fresh);
+            .arg(program);
         must(go.arg("."));
-        fs::rename(&fresh, program).expect("put the program in place");
     }
+}
+
+/// The system's.
+#[track_caller]
+pub fn go_tool() -> Command {
+    tool("go", "golang-go")
+}
+
+pub fn sources() -> Vec<PathBuf> {
+    let files = fs::read_dir(fixture("go")).into_iter().flatten().flatten();
+    files.map(|file| file.path()).collect()
 }
 
 /// What one side of one connection says that it did.

@@ -11,6 +11,8 @@ pub mod cases;
 pub mod fetch;
 pub mod initramfs;
 pub mod matrix;
+pub mod peers;
 pub mod report;
+pub mod subjects;
 pub mod transcript;
 pub mod verdict;

@@ -33,6 +33,11 @@ pub fn keylog() -> Tlscope {
 pub fn database() -> &'static str {
     static MADE: OnceLock<String> = OnceLock::new();
     MADE.get_or_init(|| {
+        // Brought into a virtual machine, which has no certutil.
+        let brought = artifacts().join("nss-database");
+        if brought.exists() {
+            return format!("sql:{}", brought.display());
+        }
         let directory = artifacts().join(format!("nss-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("directory for a database");
         let name = format!("sql:{}", directory.display());
@@ -136,17 +141,20 @@ fn compiled() -> &'static Path {
     COMPILED.get_or_init(|| {
         let headers = "/usr/include/nss/ssl.h";
         assert!(
-            Path::new(headers).exists(),
+            Path::new(headers).exists() || !fixtures::c_source("nss_peer").exists(),
             "{headers} is missing: apt-get install libnss3-dev"
         );
-        let libraries = [
-            "-I/usr/include/nss",
-            "-I/usr/include/nspr",
-            "-lnss3",
-            "-lssl3",
-            "-lnspr4",
-            "-lpthread",
-        ];
-        fixtures::compile("nss_peer", &["sha256.h"], &libraries)
+        fixtures::compile("nss_peer", HEADERS, LIBRARIES)
     })
 }
+
+/// What `nss_peer.c` is compiled with.
+pub const HEADERS: &[&str] = &["sha256.h"];
+pub const LIBRARIES: &[&str] = &[
+    "-I/usr/include/nss",
+    "-I/usr/include/nspr",
+    "-lnss3",
+    "-lssl3",
+    "-lnspr4",
+    "-lpthread",
+];

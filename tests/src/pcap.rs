@@ -199,19 +199,25 @@ impl PcapFile {
     /// The plaintext of one connection: what the client sent, what the server did.
     #[track_caller]
     pub fn plaintext(&self, stream: usize, client: &str) -> [Vec<u8>; 2] {
+        let one = (stream, client.to_owned());
+        self.plaintexts(&[one]).remove(0)
+    }
+
+    /// The plaintext of each connection, by one tshark.
+    #[track_caller]
+    pub fn plaintexts(&self, connections: &[(usize, String)]) -> Vec<[Vec<u8>; 2]> {
         let mut command = self.tshark();
         command.arg("-q");
-        command.args(["-z", &format!("follow,tls,raw,{stream}")]);
-        let text = String::from_utf8_lossy(&must(&mut command)).into_owned();
-        // Node 0 is who sent data first; the lines of the other are indented.
-        let client_first = text.contains(&format!("Node 0: {client}\n"));
-        let mut sides = [Vec::new(), Vec::new()];
-        let lines = text.lines().skip_while(|line| !line.starts_with("Node 1"));
-        for line in lines.skip(1).take_while(|line| !line.starts_with('=')) {
-            let by_client = line.starts_with('\t') != client_first;
-            sides[usize::from(!by_client)].extend(unhex(line.trim()));
+        for (stream, _) in connections {
+            command.args(["-z", &format!("follow,tls,raw,{stream}")]);
         }
-        sides
+        let text = String::from_utf8_lossy(&must(&mut command)).into_owned();
+        let of = |(stream, client): &(usize, String)| {
+            let head = format!("\nFilter: tcp.stream eq {stream}\n");
+            let part = text.split_once(&head).map_or("", |(_, part)| part);
+            followed(part, client)
+        };
+        connections.iter().map(of).collect()
     }
 
     /// The connections, by number, with the client's port.
@@ -319,4 +325,21 @@ pub fn unhex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes().chunks_exact(2);
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     digits.map_while(byte).collect()
+}
+
+/// What follows the head of a stream in tshark's output, up to the stream's end.
+fn followed(part: &str, client: &str) -> [Vec<u8>; 2] {
+    let (nodes, lines) = part.split_once("Node 1").unwrap_or_default();
+    // Node 0 is who sent data first; the lines of the other are indented.
+    let client_first = nodes.contains(&format!("Node 0: {client}\n"));
+    let mut sides = [Vec::new(), Vec::new()];
+    for line in lines
+        .lines()
+        .skip(1)
+        .take_while(|line| !line.starts_with('='))
+    {
+        let by_client = line.starts_with('\t') != client_first;
+        sides[usize::from(!by_client)].extend(unhex(line.trim()));
+    }
+    sides
 }

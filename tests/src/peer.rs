@@ -334,10 +334,11 @@ impl Talk {
 /// The compiled fixture.
 pub fn compiled() -> &'static Path {
     static COMPILED: OnceLock<PathBuf> = OnceLock::new();
-    COMPILED.get_or_init(|| {
-        fixtures::compile("peer", &["libssl.h", "sha256.h"], &["-ldl", "-lpthread"])
-    })
+    COMPILED.get_or_init(|| fixtures::compile("peer", HEADERS, &["-ldl", "-lpthread"]))
 }
+
+/// Of `peer.c`.
+pub const HEADERS: &[&str] = &["libssl.h", "sha256.h"];
 
 fn lines(text: &[u8]) -> usize {
     text.split(|&b| b == b'\n').count() - 1

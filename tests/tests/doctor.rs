@@ -6,6 +6,8 @@ use tlscope_tests::capture::tlscope_of_nobody;
 use tlscope_tests::program::run;
 use tlscope_tests::{Peer, SYSTEM_LIBSSL, Scene, Tlscope};
 
+const CHOICES: [&str; 5] = ["loads", "buffer", "attach", "images", "sockets"];
+
 #[test]
 fn as_root() {
     let scene = Scene::new("doctor");
@@ -26,12 +28,19 @@ fn as_root() {
     ] {
         assert!(text.contains(expected), "no {expected:?} in:\n{text}");
     }
-    for object in ["1 core", "2 noncore"] {
-        let line = text
-            .lines()
-            .find(|line| line.contains(object))
-            .unwrap_or_default();
-        assert!(line.contains("works"), "{object}:\n{text}");
+    for head in [
+        "core object (-b 1, picked by -b 0)",
+        "noncore object (-b 2)",
+    ] {
+        let (_, part) = text
+            .split_once(&format!("{head}\n"))
+            .unwrap_or_else(|| panic!("no {head:?} in:\n{text}"));
+        // Of each choice what was picked, and why.
+        for (line, name) in part.lines().zip(CHOICES) {
+            let (found, why) = line.trim().split_once(' ').expect("a name and its value");
+            assert_eq!(found, name, "{text}");
+            assert!(why.contains(':'), "{line}");
+        }
     }
     // The library of a running program, and how many use it.
     let found = text

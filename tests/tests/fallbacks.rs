@@ -1,47 +1,95 @@
 //! Every fallback, forced on this kernel: what an older one would pick gives the same bytes.
 
 use std::fs;
+use std::path::PathBuf;
 
-use tlscope_tests::{KIB, Peer, Scene, Tlscope};
+use tlscope_tests::program::{must, tool};
+use tlscope_tests::{KIB, Peer, SYSTEM_LIBSSL, Scene, Tlscope};
 
 const UNABLE: Option<i32> = Some(3);
 
 /// Bytes, addresses and descriptors, with these flags.
 #[track_caller]
 fn assert_captures(scene: &Scene, flags: &[&str]) {
-    let capture = Tlscope::json().args(flags).start(scene);
-    let talk = Peer::default()
-        .with("connections", 2)
-        .sizes(20 * KIB, 300 * KIB)
-        .run(scene);
-    let records = capture.stop().records();
-    records.assert_lossless();
-    talk.assert_captured(&records);
+    assert_captures_by(scene, Tlscope::json().args(flags));
 }
 
-/// What `tlscope doctor` says of it.
+/// Two libraries, which probes must tell apart.
+#[track_caller]
+fn assert_captures_by(scene: &Scene, tlscope: Tlscope) {
+    let libraries = ["a", "b"].map(|name| scene.fresh(&format!("libssl-{name}.so.3")));
+    for library in &libraries {
+        fs::copy(SYSTEM_LIBSSL, library).expect("copy the library");
+    }
+    let named = |tlscope: Tlscope, library: &PathBuf| tlscope.with("libssl", library.display());
+    let capture = libraries.iter().fold(tlscope, named).start(scene);
+    let talks = libraries.each_ref().map(|library| {
+        let peer = Peer::on(library).with("connections", 2);
+        peer.sizes(20 * KIB, 300 * KIB).run(scene)
+    });
+    let records = capture.stop().records();
+    records.assert_lossless();
+    for talk in talks {
+        talk.assert_captured(&records);
+    }
+}
+
+/// What `tlscope doctor` says of an attach mode.
 fn has(doctor: &str, mode: &str) -> bool {
-    let line = doctor
-        .lines()
-        .map(str::trim)
-        .find(|line| line.split_whitespace().next() == Some(mode));
-    line.unwrap_or_else(|| panic!("no {mode} in:\n{doctor}"))
-        .ends_with("yes")
+    let line = doctor.lines().find_map(|line| {
+        let line = line.trim().strip_prefix(mode)?;
+        line.starts_with(' ').then_some(line.trim())
+    });
+    let line = line.unwrap_or_else(|| panic!("no {mode} in:\n{doctor}"));
+    assert!(line == "yes" || line.starts_with("no: needs "), "{line}");
+    line == "yes"
+}
+
+/// Where tracefs is mounted, whatever this machine has.
+fn with_tracefs(tlscope: Tlscope) -> Tlscope {
+    tlscope.mounting("mount -t tracefs none /sys/kernel/tracing")
 }
 
 #[test]
 fn every_attach_mode_captures_the_same() {
     let scene = Scene::new("attach-modes");
-    let doctor = Tlscope::new("doctor").run(&scene).success().text();
-    for mode in ["session", "multi", "single-cookie", "single"] {
+    let doctor = with_tracefs(Tlscope::new("doctor")).run(&scene);
+    let doctor = doctor.success().text();
+    for mode in ["session", "multi", "single-cookie", "single", "tracefs"] {
         let flags = ["-b", "1", "--attach", mode];
+        let tlscope = with_tracefs(Tlscope::json().args(flags));
         if has(&doctor, mode) {
-            assert_captures(&scene, &flags);
+            assert_captures_by(&scene, tlscope);
         } else {
-            let finished = Tlscope::json().args(flags).run(&scene);
+            let finished = tlscope.run(&scene);
             assert_eq!(finished.code(), UNABLE, "{}", finished.stderr);
         }
     }
+}
+
+/// libbpf learns from sysfs what kind of perf event a uprobe is.
+#[test]
+fn tracefs_is_picked_where_sysfs_tells_of_no_uprobes() {
+    let scene = Scene::new("picks-tracefs");
+    let hidden = |tlscope: Tlscope| {
+        tlscope.mounting(
+            "mount -t tracefs none /sys/kernel/tracing && \
+             mount -t tmpfs none /sys/bus/event_source",
+        )
+    };
+    let doctor = hidden(Tlscope::new("doctor")).run(&scene).success().text();
+    for words in [
+        "attach         tracefs: no perf events of uprobes",
+        "single         no: needs",
+    ] {
+        assert!(doctor.contains(words), "no {words:?} in:\n{doctor}");
+    }
+    assert_captures_by(&scene, hidden(Tlscope::json().object(2)));
+    let mut left = tool("unshare", "util-linux");
+    left.args(["--mount", "sh", "-c"]);
+    left.arg("mount -t tracefs none /sys/kernel/tracing && cat /sys/kernel/tracing/uprobe_events");
+    let left = String::from_utf8_lossy(&must(&mut left)).into_owned();
+    assert_eq!(left, "", "events left behind");
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! From a plan to links: which probes a capture needs, and how each is attached.
 
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::ptr::NonNull;
 
-use libbpf_rs::{Link, Object, ProgramMut, UprobeMultiOpts, UprobeOpts};
+use libbpf_rs::{AsRawLibbpf, Link, Object, ProgramMut, UprobeMultiOpts, UprobeOpts};
 use tlscope_image::plan::{Plan, Probe, Role};
 
 use crate::abi;
@@ -160,6 +164,10 @@ fn attach_point(
                 program.attach_uprobe_multi_with_opts(pid, path, "", opts)?,
             ])
         }
+        AttachMode::Tracefs => {
+            let attach = |place: &Place| attach_by_tracefs(program, path, place.offset, retprobe);
+            places.iter().map(attach).collect()
+        }
         // A perf event's pid is one thread, so the filter stays with the program.
         AttachMode::SingleCookie | AttachMode::Single => places
             .iter()
@@ -172,5 +180,37 @@ fn attach_point(
                 program.attach_uprobe_with_opts(-1, path, place.offset as usize, opts)
             })
             .collect(),
+    }
+}
+
+/// libbpf-rs 0.27 has no name for this way.
+fn attach_by_tracefs(
+    program: &ProgramMut<'_>,
+    path: &Path,
+    offset: u64,
+    retprobe: bool,
+) -> libbpf_rs::Result<Link> {
+    let invalid = |_| libbpf_rs::Error::from_raw_os_error(libc::EINVAL);
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(invalid)?;
+    let opts = libbpf_sys::bpf_uprobe_opts {
+        sz: size_of::<libbpf_sys::bpf_uprobe_opts>() as libbpf_sys::size_t,
+        retprobe,
+        attach_mode: libbpf_sys::PROBE_ATTACH_MODE_LEGACY,
+        ..Default::default()
+    };
+    // SAFETY: the program is loaded and outlives the call, as do path and options.
+    let link = unsafe {
+        libbpf_sys::bpf_program__attach_uprobe_opts(
+            program.as_libbpf_object().as_ptr(),
+            -1,
+            path.as_ptr(),
+            offset as libbpf_sys::size_t,
+            &raw const opts,
+        )
+    };
+    match NonNull::new(link) {
+        // SAFETY: a link of ours alone.
+        Some(link) => Ok(unsafe { Link::from_ptr(link) }),
+        None => Err(io::Error::last_os_error().into()),
     }
 }

@@ -22,14 +22,33 @@ pub enum AttachMode {
     SingleCookie,
     /// One perf event an offset (kernel 4.17).
     Single,
+    /// One event of tracefs an offset: where sysfs does not tell of uprobes among the perf events.
+    Tracefs,
 }
 
 impl AttachMode {
-    pub const ALL: [Self; 4] = [Self::Session, Self::Multi, Self::SingleCookie, Self::Single];
+    pub const ALL: [Self; 5] = [
+        Self::Session,
+        Self::Multi,
+        Self::SingleCookie,
+        Self::Single,
+        Self::Tracefs,
+    ];
 
     /// Whether the program learns from its attachment which image it serves.
     pub fn has_cookie(self) -> bool {
-        self != Self::Single
+        !matches!(self, Self::Single | Self::Tracefs)
+    }
+
+    /// What the kernel must have.
+    pub fn needs(self) -> &'static str {
+        match self {
+            Self::Session => "session uprobes (6.13)",
+            Self::Multi => "uprobe-multi links (6.6)",
+            Self::SingleCookie => "attach cookies (5.15) for perf events",
+            Self::Single => "perf events of uprobes (4.17), by /sys/bus/event_source",
+            Self::Tracefs => "uprobe_events in tracefs, mounted at /sys/kernel/tracing",
+        }
     }
 }
 
@@ -40,6 +59,7 @@ impl fmt::Display for AttachMode {
             Self::Multi => "multi",
             Self::SingleCookie => "single-cookie",
             Self::Single => "single",
+            Self::Tracefs => "tracefs",
         })
     }
 }
@@ -54,7 +74,17 @@ pub struct Features {
     pub attach_cookie: bool,
     pub uprobe_multi: bool,
     pub uprobe_session: bool,
+    /// A perf event may be a uprobe: libbpf learns its type from sysfs.
+    pub uprobe_perf_event: bool,
+    pub tracefs: bool,
 }
+
+const UPROBE_TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";
+/// Where libbpf looks; the second is where it was mounted of old.
+const UPROBE_EVENTS: [&str; 2] = [
+    "/sys/kernel/tracing/uprobe_events",
+    "/sys/kernel/debug/tracing/uprobe_events",
+];
 
 impl Features {
     /// Attempts each feature once in the life of the process.
@@ -66,28 +96,35 @@ impl Features {
             attach_cookie: has_helper(sys::BPF_FUNC_get_attach_cookie),
             uprobe_multi: has_uprobe_link(sys::BPF_TRACE_UPROBE_MULTI),
             uprobe_session: has_uprobe_link(sys::BPF_TRACE_UPROBE_SESSION),
+            uprobe_perf_event: Path::new(UPROBE_TYPE).exists(),
+            tracefs: UPROBE_EVENTS.iter().any(|path| Path::new(path).exists()),
         })
     }
 
-    /// What the core object needs beyond a successful load.
-    pub fn can_core(&self) -> bool {
-        self.btf && self.ring_buffer
+    /// What the core object needs beyond a successful load, and the kernel has not.
+    pub fn core_lacks(&self) -> Option<&'static str> {
+        let needs = [
+            (self.btf, "BTF (/sys/kernel/btf/vmlinux)"),
+            (self.ring_buffer, "ring buffers (5.8)"),
+        ];
+        needs
+            .into_iter()
+            .find_map(|(has, what)| (!has).then_some(what))
     }
 
     pub fn has_mode(&self, mode: AttachMode) -> bool {
         match mode {
             AttachMode::Session => self.uprobe_session,
             AttachMode::Multi => self.uprobe_multi,
-            AttachMode::SingleCookie => self.attach_cookie,
-            AttachMode::Single => true,
+            AttachMode::SingleCookie => self.attach_cookie && self.uprobe_perf_event,
+            AttachMode::Single => self.uprobe_perf_event,
+            AttachMode::Tracefs => self.tracefs,
         }
     }
 
-    pub fn best_mode(&self) -> AttachMode {
-        AttachMode::ALL
-            .into_iter()
-            .find(|mode| self.has_mode(*mode))
-            .unwrap_or(AttachMode::Single)
+    /// The best of these, which are in order.
+    pub fn best_mode(&self, modes: &[AttachMode]) -> Option<AttachMode> {
+        modes.iter().copied().find(|mode| self.has_mode(*mode))
     }
 }
 

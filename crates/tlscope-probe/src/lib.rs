@@ -20,4 +20,4 @@ pub use attach::{Calls, Needs};
 pub use events::EventSource;
 pub use features::{AttachMode, Features};
 pub use object::{LoadError, ObjectKind};
-pub use tracer::{AttachError, Options, SocketRoute, Tracer};
+pub use tracer::{AttachError, Options, PassedOver, SocketRoute, Tracer};

@@ -42,6 +42,17 @@ impl ObjectKind {
     }
 }
 
+impl ObjectKind {
+    /// How its programs can be attached, best first. Those of the noncore object tail-call, so
+    /// they stay plain kprobe programs.
+    pub fn attach_modes(self) -> &'static [AttachMode] {
+        match self {
+            Self::Core => &AttachMode::ALL,
+            Self::Noncore => &[AttachMode::Single, AttachMode::Tracefs],
+        }
+    }
+}
+
 impl fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -63,9 +74,10 @@ pub enum LoadError {
         log: LibbpfLog,
     },
     #[error(
-        "the kernel has no BTF or no ring buffers, which the core object needs; use -b 0 or -b 2"
+        "the core object needs {0}, which this kernel has not; use -b 0 or -b 2, without \
+         --follow"
     )]
-    CoreUnsupported,
+    CoreUnsupported(&'static str),
     #[error("children can only be followed with the core object: leave out -b 2, or --follow")]
     FollowUnsupported,
     #[error(
@@ -75,6 +87,11 @@ pub enum LoadError {
     LockedDown,
     #[error("this kernel, or the BPF object, cannot attach by {0}: leave out --attach")]
     ModeUnsupported(AttachMode),
+    #[error(
+        "there is no way to attach probes: no {}; mount sysfs at /sys",
+        AttachMode::Single.needs()
+    )]
+    NoMode,
     #[error("this kernel, or the BPF object, cannot find sockets by {0}: leave out --sockets")]
     RouteUnsupported(SocketRoute),
     #[error("a {size}-byte buffer cannot be made: {source}; choose a smaller --mapsize")]

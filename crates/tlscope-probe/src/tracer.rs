@@ -82,13 +82,20 @@ pub enum SocketRoute {
 impl fmt::Display for SocketRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::SocketTracepoints => "socket tracepoints",
-            Self::SyscallTracepoint => "the system call tracepoint",
+            Self::SocketTracepoints => "socket tracepoints (6.3)",
+            Self::SyscallTracepoint => "the system call tracepoint, and the kernel's own tables",
             Self::Kprobes => "kprobes, TCP only",
-            Self::Unreadable => "nothing: no socket tracepoints (6.3), no kprobes",
+            Self::Unreadable => "nothing: addresses stay unknown",
             Self::None => "nothing",
         })
     }
+}
+
+/// A way to sockets that was tried in vain, and what the kernel said.
+#[derive(Debug)]
+pub struct PassedOver {
+    pub route: SocketRoute,
+    pub why: libbpf_rs::Error,
 }
 
 /// Loaded programs and their links. Dropping it takes every probe away.
@@ -100,6 +107,7 @@ pub struct Tracer {
     rings: Vec<MapHandle>,
     settings: Settings,
     route: SocketRoute,
+    passed_over: Vec<PassedOver>,
     /// The one process that probes are for, where the kernel can tell.
     pid: Option<u32>,
     images: u16,
@@ -110,30 +118,28 @@ impl Tracer {
     pub fn load(options: &Options) -> Result<Self, LoadError> {
         features::may_load().map_err(LoadError::Privilege)?;
         let features = *Features::of_this_kernel();
-        let kinds: &[ObjectKind] = match options.object {
-            Some(ObjectKind::Core) if !features.can_core() => {
-                return Err(LoadError::CoreUnsupported);
-            }
-            Some(ObjectKind::Noncore) if options.follow => {
+        let kinds: &[ObjectKind] = match (options.object, features.core_lacks()) {
+            (Some(ObjectKind::Noncore), _) if options.follow => {
                 return Err(LoadError::FollowUnsupported);
             }
-            Some(ObjectKind::Core) => &[ObjectKind::Core],
-            None if options.follow => &[ObjectKind::Core],
-            None if features.can_core() => &[ObjectKind::Core, ObjectKind::Noncore],
-            Some(ObjectKind::Noncore) | None => &[ObjectKind::Noncore],
+            (Some(ObjectKind::Noncore), _) => &[ObjectKind::Noncore],
+            (None, Some(_)) if !options.follow => &[ObjectKind::Noncore],
+            (_, Some(lacking)) => return Err(LoadError::CoreUnsupported(lacking)),
+            (None, None) if !options.follow => &[ObjectKind::Core, ObjectKind::Noncore],
+            (_, None) => &[ObjectKind::Core],
         };
-        let mut result = Err(LoadError::CoreUnsupported);
+        let mut last = None;
         for kind in kinds {
-            result = Self::load_kind(options, *kind, features);
-            match &result {
-                Ok(_) | Err(LoadError::Buffer { .. }) => break,
+            match Self::load_kind(options, *kind, features) {
+                Ok(tracer) => return Ok(tracer),
                 Err(LoadError::Refused { .. }) if features::keeps_its_memory_confidential() => {
                     return Err(LoadError::LockedDown);
                 }
-                Err(_) => {}
+                Err(error @ LoadError::Buffer { .. }) => return Err(error),
+                Err(error) => last = Some(error),
             }
         }
-        result
+        Err(last.expect("there is an object to load"))
     }
 
     fn load_kind(
@@ -141,10 +147,13 @@ impl Tracer {
         kind: ObjectKind,
         features: Features,
     ) -> Result<Self, LoadError> {
-        let mode = match kind {
-            ObjectKind::Core => options.mode.unwrap_or_else(|| features.best_mode()),
-            // Its programs tail-call, so they stay plain kprobe programs.
-            ObjectKind::Noncore => AttachMode::Single,
+        let modes = kind.attach_modes();
+        let mode = match options.mode {
+            Some(mode) if !modes.contains(&mode) || !features.has_mode(mode) => {
+                return Err(LoadError::ModeUnsupported(mode));
+            }
+            Some(mode) => mode,
+            None => features.best_mode(modes).ok_or(LoadError::NoMode)?,
         };
         let shard_bytes = options.shard_bytes.max(PAGE).next_power_of_two();
         let cpus = available_parallelism().map_or(1, |n| n.get() as u32);
@@ -163,14 +172,12 @@ impl Tracer {
             follow: options.follow,
             shard_bytes,
         };
-        match options.mode {
-            Some(forced) if forced != mode || !features.has_mode(mode) => {
-                return Err(LoadError::ModeUnsupported(forced));
-            }
-            _ => {}
-        }
         let loaded = object::load(&settings, &options.pids)?;
-        let (route, mut links) = watch_sockets(&loaded.object, settings, options.route)?;
+        let Sockets {
+            route,
+            passed_over,
+            mut links,
+        } = watch_sockets(&loaded.object, settings, options.route)?;
         if options.follow {
             links.extend(watch_processes(&loaded.object, settings.kind)?);
         }
@@ -183,6 +190,7 @@ impl Tracer {
             rings: loaded.rings,
             settings,
             route,
+            passed_over,
             pid: only_process(options),
             images: 0,
         })
@@ -206,6 +214,18 @@ impl Tracer {
 
     pub fn socket_route(&self) -> SocketRoute {
         self.route
+    }
+
+    /// The better ways to sockets that this kernel has not.
+    pub fn passed_over(&self) -> &[PassedOver] {
+        &self.passed_over
+    }
+
+    pub fn buffers(&self) -> u32 {
+        match self.settings.kind {
+            ObjectKind::Core => self.settings.config.shards,
+            ObjectKind::Noncore => available_parallelism().map_or(1, |n| n.get() as u32),
+        }
     }
 
     /// Attaches what this capture needs of a plan; `path` must open the very
@@ -374,15 +394,27 @@ fn watch_processes(object: &Object, kind: ObjectKind) -> Result<Vec<Link>, LoadE
         .collect()
 }
 
+/// The programs that see sockets.
+struct Sockets {
+    route: SocketRoute,
+    passed_over: Vec<PassedOver>,
+    links: Vec<Link>,
+}
+
 /// Attaches the best route to sockets that this kernel has, by attempt, or the
 /// one asked for.
 fn watch_sockets(
     object: &Object,
     settings: Settings,
     forced: Option<SocketRoute>,
-) -> Result<(SocketRoute, Vec<Link>), LoadError> {
+) -> Result<Sockets, LoadError> {
+    let mut passed_over = Vec::new();
     if !settings.needs.data {
-        return Ok((SocketRoute::None, Vec::new()));
+        return Ok(Sockets {
+            route: SocketRoute::None,
+            passed_over,
+            links: Vec::new(),
+        });
     }
     let routes: &[SocketRoute] = match settings.kind {
         ObjectKind::Core => &[
@@ -401,7 +433,6 @@ fn watch_sockets(
         ObjectKind::Noncore => attach_route(object, settings.needs, SocketRoute::SyscallTracepoint)
             .map_err(|source| object::refused(settings.kind, source))?,
     };
-    let mut last = None;
     for route in routes {
         if forced.is_some_and(|forced| forced != *route) {
             continue;
@@ -409,14 +440,18 @@ fn watch_sockets(
         match attach_route(object, settings.needs, *route) {
             Ok(mut links) => {
                 links.extend(descriptor);
-                return Ok((*route, links));
+                return Ok(Sockets {
+                    route: *route,
+                    passed_over,
+                    links,
+                });
             }
-            Err(error) => last = Some(error),
+            Err(why) => passed_over.push(PassedOver { route: *route, why }),
         }
     }
-    Err(match (forced, last) {
+    Err(match (forced, passed_over.pop()) {
         (Some(route), _) => LoadError::RouteUnsupported(route),
-        (None, Some(source)) => object::refused(settings.kind, source),
+        (None, Some(last)) => object::refused(settings.kind, last.why),
         (None, None) => unreachable!("every object has routes"),
     })
 }

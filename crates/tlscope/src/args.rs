@@ -366,6 +366,7 @@ pub(crate) enum Attach {
     Multi,
     SingleCookie,
     Single,
+    Tracefs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

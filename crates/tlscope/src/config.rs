@@ -187,6 +187,7 @@ impl Config {
                 Attach::Multi => AttachMode::Multi,
                 Attach::SingleCookie => AttachMode::SingleCookie,
                 Attach::Single => AttachMode::Single,
+                Attach::Tracefs => AttachMode::Tracefs,
             }),
             route: args.sockets.map(|sockets| match sockets {
                 Sockets::Tracepoints => SocketRoute::SocketTracepoints,

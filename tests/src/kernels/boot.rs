@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use super::fetch;
 use super::initramfs::Archive;
 use super::matrix::{Arch, Kernel};
+use super::peers;
 use super::transcript::Line;
 use crate::certificates::certificates;
+use crate::nss;
 
 /// A boot takes 4 to 15 seconds under emulation, and longer beside other work.
 const BOOT_BOUND: Duration = Duration::from_secs(180);
@@ -76,14 +78,16 @@ fn root(kernel: &Kernel) -> Vec<u8> {
     archive.copy(&fetch::tlscope(arch), "usr/bin/tlscope");
     archive.copy(&fetch::built(arch, "guest"), "tlscope/deps/guest");
     archive.directory("tlscope/tlscope-tests");
-    archive.copy(&fetch::built(arch, "peer"), "tlscope/tlscope-tests/peer");
-    let here = certificates();
-    let directory = here.ca.parent().expect("a directory");
-    archive.directory("tlscope/tlscope-tests/certificates");
-    for entry in fs::read_dir(directory).expect("certificates").flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let to = format!("tlscope/tlscope-tests/certificates/{name}");
-        archive.copy(&entry.path(), &to);
+    for (name, program) in peers::build(kernel) {
+        archive.copy(&program, &format!("tlscope/tlscope-tests/{name}"));
+    }
+    let certificates = certificates().ca.parent().expect("a directory");
+    let database = nss::database().trim_start_matches("sql:");
+    for (from, to) in [
+        (certificates, "certificates"),
+        (Path::new(database), "nss-database"),
+    ] {
+        archive.files(from, &format!("tlscope/tlscope-tests/{to}"));
     }
     archive.finish()
 }

@@ -2,21 +2,28 @@
 
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use super::subjects::{self, Sizes, Subject};
 use super::transcript::Line;
 use crate::keylog::KeyLog;
 use crate::pcap::PacketCapture;
-use crate::peer::Talk;
 use crate::program::Finished;
-use crate::{KIB, Peer, Scene, Tlscope};
+use crate::{KIB, Scene, Tlscope};
 
 /// Just more than a TLS record, and several chunks.
-const SIZES: [usize; 2] = [16 * KIB + 1, 300 * KIB];
-const VERSIONS: [&str; 2] = ["1.2", "1.3"];
-const MODES: [&str; 4] = ["session", "multi", "single-cookie", "single"];
+const OF_TEXT: Sizes = [16 * KIB + 1, 300 * KIB];
+/// What leaves the machine goes over a serial line.
+const OF_PACKETS: Sizes = [100, 16 * KIB + 1];
+const OF_KEYS: Sizes = [1, 100];
+/// The modes of a capture, each with what compares it with the peers' own account.
+const MODELS: [(&str, Compare); 3] = [("text", text), ("keylog", keylog), ("pcap", pcap)];
+const ATTACH: [&str; 5] = ["session", "multi", "single-cookie", "single", "tracefs"];
+
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+
+type Compare = fn(&Scene, &Subject, &Forced);
 
 /// What is forced, by flags; whether this kernel has it.
 #[derive(Debug, Clone)]
@@ -42,20 +49,32 @@ impl Forced {
 
 /// Runs every case and tells how each went; true when all went well.
 pub fn run() -> bool {
-    let library = library();
+    let subjects = subjects::all();
     let nothing = Forced::new("auto", &[], true);
     let noncore = Forced::new("noncore", &["-b", "2"], true);
     let mut well = case("doctor", doctor);
     for forced in [&nothing, &noncore] {
-        let name = |what: &str| format!("{}:{what}", forced.name);
-        well &= case(&name("text"), |scene| text(scene, &library, forced));
-        well &= case(&name("keylog"), |scene| keylog(scene, &library, forced));
-        well &= case(&name("pcap"), |scene| pcap(scene, &library, forced));
+        for subject in &subjects {
+            for (mode, compare) in MODELS {
+                let name = format!("{}:{}:{mode}", forced.name, subject.module);
+                well &= case(&name, |scene| compare(scene, subject, forced));
+            }
+        }
     }
     for forced in fallbacks() {
-        let name = format!("{}:text", forced.name);
+        let name = format!("{}:tls:text", forced.name);
         let compare = if forced.there { text } else { refused };
-        well &= case(&name, |scene| compare(scene, &library, &forced));
+        well &= case(&name, |scene| compare(scene, &subjects[0], &forced));
+    }
+    // Last, for there is no way back.
+    for (state, compare) in [
+        ("integrity", text as Compare),
+        ("confidentiality", told_of_lockdown),
+    ] {
+        well &= case(&format!("lockdown-{state}:tls"), |scene| {
+            fs::write(LOCKDOWN, state).expect("a kernel that can be locked down");
+            compare(scene, &subjects[0], &nothing);
+        });
     }
     well
 }
@@ -66,7 +85,7 @@ fn fallbacks() -> Vec<Forced> {
     let sockets = argument("tlscope.sockets");
     let noncore = argument("tlscope.noncore_sockets");
     let there = |all: &[String], name: &str| all.iter().any(|one| one == name);
-    let modes = MODES.iter().map(|mode| {
+    let modes = ATTACH.iter().map(|mode| {
         let flags = ["-b", "1", "--attach", mode];
         Forced::new(&format!("attach-{mode}"), &flags, there(&attach, mode))
     });
@@ -90,15 +109,6 @@ fn argument(name: &str) -> Vec<String> {
         (key == name).then(|| value.split(',').map(str::to_owned).collect())
     });
     word.unwrap_or_default()
-}
-
-fn library() -> PathBuf {
-    let directory = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-    ["libssl.so.3", "libssl.so.1.1"]
-        .map(|name| Path::new(&directory).join(name))
-        .into_iter()
-        .find(|path| path.exists())
-        .expect("a libssl in the root")
 }
 
 /// `TLSCOPE_CASES` outside chooses cases by how their names begin.
@@ -141,65 +151,55 @@ fn doctor(scene: &Scene) {
     drop(finished.success());
 }
 
-/// Every byte of both sides, with their addresses and descriptors.
-fn text(scene: &Scene, library: &Path, forced: &Forced) {
+/// Every byte of both sides, with their addresses and descriptors, and the key log beside it.
+fn text(scene: &Scene, subject: &Subject, forced: &Forced) {
     let keylog = scene.path("captured.keylog");
-    let tlscope = Tlscope::json().with("libssl", library.display());
-    let tlscope = forced.on(tlscope).with("keylogfile", keylog.display());
-    let capture = tlscope.start(scene);
-    let (talks, truth) = talk(scene, library);
+    let tlscope = forced.on(subject.tlscope().arg("--json"));
+    let capture = tlscope.with("keylogfile", keylog.display()).start(scene);
+    let said = subject.talk(scene, OF_TEXT);
     let captured = capture.stop();
     picked(forced, &captured.finished);
-    let records = captured.records();
-    records.assert_lossless();
-    for talk in &talks {
-        talk.assert_captured(&records);
-    }
-    let sides: usize = talks.iter().map(|talk| talk.sides.len()).sum();
-    assert_eq!(records.connections.len(), sides, "{:#?}", records.outline());
-    KeyLog::read(&keylog).assert_is(&truth);
+    said.assert_captured(&captured.records());
+    KeyLog::read(&keylog).assert_is(&said.keylog);
 }
 
-fn keylog(scene: &Scene, library: &Path, forced: &Forced) {
-    let tlscope = Tlscope::keylog().with("libssl", library.display());
+fn keylog(scene: &Scene, subject: &Subject, forced: &Forced) {
+    let tlscope = subject.tlscope().args(["-m", "keylog", "-k", "-"]);
     let capture = forced.on(tlscope).start(scene);
-    let (_, truth) = talk(scene, library);
-    capture.stop().keylog().assert_is(&truth);
+    let said = subject.talk(scene, OF_KEYS);
+    capture.stop().keylog().assert_is(&said.keylog);
 }
 
 /// The file goes out of the machine, with what the peers sent: tshark is there.
-fn pcap(scene: &Scene, library: &Path, forced: &Forced) {
-    let tlscope = Tlscope::pcap("lo").with("libssl", library.display());
+fn pcap(scene: &Scene, subject: &Subject, forced: &Forced) {
+    let tlscope = subject.tlscope().args(["-m", "pcap", "-i", "lo"]);
     let capture = PacketCapture::start_with(forced.on(tlscope), scene, "tcp");
-    let (talks, _) = talk(scene, library);
+    let said = subject.talk(scene, OF_PACKETS);
     let (file, _) = capture.stop();
     let bytes = fs::read(file.path()).expect("the capture");
-    let sides: Vec<_> = talks.iter().flat_map(|talk| talk.of("client")).collect();
-    let sides = serde_json::to_vec(&sides).expect("reports as JSON");
-    Line::File(format!("{}.pcapng", forced.name), bytes).say();
-    Line::File(format!("{}.json", forced.name), sides).say();
+    let streams = serde_json::to_vec(&said.streams()).expect("streams as JSON");
+    let name = format!("{}:{}", forced.name, subject.module);
+    Line::File(format!("{name}.json"), streams).say();
+    Line::File(format!("{name}.pcapng"), bytes).say();
 }
 
 /// What is not there is refused at once, by name, and not replaced in silence.
-fn refused(scene: &Scene, library: &Path, forced: &Forced) {
-    let tlscope = Tlscope::json().with("libssl", library.display());
-    let finished = forced.on(tlscope).run(scene);
+fn refused(scene: &Scene, subject: &Subject, forced: &Forced) {
+    let finished = forced.on(subject.tlscope()).run(scene);
     assert_eq!(finished.code(), Some(3), "{}", finished.stderr);
     let flag = &forced.flags[2];
     let named = finished.stderr.contains(&format!("leave out {flag}"));
     assert!(named, "no word of {flag}:\n{}", finished.stderr);
 }
 
-fn talk(scene: &Scene, library: &Path) -> (Vec<Talk>, KeyLog) {
-    let mut talks = Vec::new();
-    let mut truth = KeyLog::default();
-    for (version, size) in VERSIONS.into_iter().zip(SIZES) {
-        let peer = Peer::on(library).keylogs(scene).with("tls", version);
-        let peer = peer.with("connections", 2).sizes(size, size);
-        talks.push(peer.run(scene));
-        truth = truth.union(&peer.logged());
+/// In that state no program may read the kernel's memory.
+fn told_of_lockdown(scene: &Scene, subject: &Subject, _: &Forced) {
+    for tlscope in [subject.tlscope(), Tlscope::new("doctor")] {
+        let finished = tlscope.run(scene);
+        assert_eq!(finished.code(), Some(3), "{}", finished.stderr);
+        let said = finished.text() + &finished.stderr;
+        assert!(said.contains("locked down (confidentiality)"), "{said}");
     }
-    (talks, truth)
 }
 
 /// The line that says which object and attach mode were taken.

@@ -34,23 +34,35 @@ pub fn tlscope(arch: Arch) -> PathBuf {
     workspace().join(format!("dist/tlscope-{}", arch.name()))
 }
 
-/// The kernel's image.
+/// The kernel's image: what the suite's metapackage stands for today.
 #[track_caller]
 pub fn kernel(kernel: &Kernel) -> PathBuf {
     let (suite, arch) = (kernel.suite, kernel.arch.debian());
     let root = once(&format!("kernel-{suite}-{arch}"), |to| {
         let apt = Apt::new(suite, arch);
-        let package = format!("linux-image-cloud-{arch}");
-        apt.unpack(to, &apt.dependency(&package, "linux-image-"));
+        let meta = format!("linux-image-cloud-{arch}");
+        let image = apt.dependency(&meta, "linux-image-");
+        let image = image.unwrap_or_else(|| panic!("{meta} depends on no linux-image-"));
+        // Debian's newer kernels have a package for the image alone, and it is in another place.
+        let binary = apt.dependency(&image, "linux-binary-");
+        let whole = to.join("whole");
+        apt.unpack(&whole, binary.as_ref().unwrap_or(&image));
+        let found = match binary {
+            Some(_) => find(&whole, "usr/lib/modules/*").join("vmlinuz"),
+            None => find(&whole, "boot/vmlinuz-*"),
+        };
+        fs::rename(found, to.join("vmlinuz")).expect("keep the image");
+        fs::remove_dir_all(&whole).expect("leave the rest");
     });
-    find(&root, "boot/vmlinuz-*")
+    root.join("vmlinuz")
 }
 
 /// A root with the user space's libraries, and busybox.
 #[track_caller]
 pub fn userland(userland: &Userland, arch: Arch) -> PathBuf {
     let (suite, arch) = (userland.suite, arch.debian());
-    once(&format!("userland-{suite}-{arch}"), |to| {
+    let packages = userland.packages.join("+");
+    once(&format!("userland-{suite}-{arch}-{packages}"), |to| {
         let packages = [userland.packages, &["busybox-static"]].concat();
         Apt::new(suite, arch).root(to, &packages);
     })

@@ -35,6 +35,16 @@ impl Archive {
         self.file(to, mode & 0o777, &content);
     }
 
+    /// The files of a directory, which has no others below it.
+    #[track_caller]
+    pub fn files(&mut self, from: &Path, to: &str) {
+        self.directory(to);
+        for entry in fs::read_dir(from).expect("a directory").flatten() {
+            let name = entry.file_name();
+            self.copy(&entry.path(), &format!("{to}/{}", name.to_string_lossy()));
+        }
+    }
+
     /// All that is below a directory and `wanted` by its path in there.
     #[track_caller]
     pub fn tree(&mut self, root: &Path, wanted: &dyn Fn(&str) -> bool) {

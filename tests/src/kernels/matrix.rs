@@ -53,23 +53,23 @@ pub struct Userland {
 const BULLSEYE: Userland = Userland {
     suite: "bullseye",
     openssl: "1.1.1",
-    packages: &["libc6", "libssl1.1"],
+    packages: &["libc6", "libssl1.1", "libgnutls30", "libnss3"],
 };
 const BOOKWORM: Userland = Userland {
     suite: "bookworm",
     openssl: "3.0",
-    packages: &["libc6", "libssl3"],
+    packages: &["libc6", "libssl3", "libgnutls30", "libnss3"],
 };
 const TRIXIE: Userland = Userland {
     suite: "trixie",
     openssl: "3.5",
-    packages: &["libc6", "libssl3t64"],
+    packages: &["libc6", "libssl3t64", "libgnutls30t64", "libnss3"],
 };
 
-const OLD: &[&str] = &["single"];
-const COOKIE: &[&str] = &["single-cookie", "single"];
-const MULTI: &[&str] = &["multi", "single-cookie", "single"];
-const SESSION: &[&str] = &["session", "multi", "single-cookie", "single"];
+const OLD: &[&str] = &["single", "tracefs"];
+const COOKIE: &[&str] = &["single-cookie", "single", "tracefs"];
+const MULTI: &[&str] = &["multi", "single-cookie", "single", "tracefs"];
+const SESSION: &[&str] = &["session", "multi", "single-cookie", "single", "tracefs"];
 
 const SYSCALL: &[&str] = &["syscall"];
 const TRACEPOINTS: &[&str] = &["tracepoints", "syscall"];

@@ -1,5 +1,6 @@
 //! How a kernel fared: what its machine said, and what tshark finds in the files from there.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::panic;
 use std::time::{Duration, Instant};
@@ -7,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::boot;
 use super::fetch;
 use super::matrix::Kernel;
+use super::subjects::Stream;
 use super::transcript::Line;
 use crate::Digest;
 use crate::pcap::PcapFile;
-use crate::peer::Side;
 
 #[derive(Debug)]
 pub struct Verdict {
@@ -62,14 +63,14 @@ impl Verdict {
             }
         }
         for (name, packets) in &files {
-            let Some(forced) = name.strip_suffix(".pcapng") else {
+            let Some(case) = name.strip_suffix(".pcapng") else {
                 continue;
             };
-            let report = files.iter().find(|file| file.0 == format!("{forced}.json"));
-            let case = format!("{forced}:decrypted");
-            match caught(|| decrypts(&self.kernel, name, packets, &report.expect("a report").1)) {
-                Ok(()) => self.passed.push(case),
-                Err(why) => self.failed.push((case, why)),
+            let streams = files.iter().find(|file| file.0 == format!("{case}.json"));
+            let name = format!("{case}:decrypted");
+            match caught(|| decrypts(&self.kernel, &name, packets, &streams.expect("streams").1)) {
+                Ok(()) => self.passed.push(name),
+                Err(why) => self.failed.push((name, why)),
             }
         }
     }
@@ -80,6 +81,25 @@ impl Verdict {
         line.map_or("", |line| line.trim())
     }
 
+    /// What doctor says was picked by `-b 0`, and why.
+    pub fn picked(&self, name: &str) -> (String, String) {
+        let head = |line: &&String| line.contains("picked by -b 0");
+        let mut lines = self.doctor.iter().skip_while(|line| !head(line));
+        if name == "object" {
+            let line = lines.next().map_or("", String::as_str);
+            return (
+                line.split(' ').next().unwrap_or_default().to_owned(),
+                String::new(),
+            );
+        }
+        let value = lines.find_map(|line| line.trim().strip_prefix(name));
+        let (what, why) = value
+            .unwrap_or_default()
+            .split_once(": ")
+            .unwrap_or_default();
+        (what.trim().to_owned(), why.to_owned())
+    }
+
     pub fn has_passed(&self, name: &str) -> bool {
         let failed = self.failed.iter().any(|(failed, _)| failed == name);
         !failed && self.passed.iter().any(|passed| passed == name)
@@ -87,22 +107,22 @@ impl Verdict {
 }
 
 /// Every byte of every connection, by tshark with nothing but the file.
-fn decrypts(kernel: &Kernel, name: &str, packets: &[u8], report: &[u8]) {
-    let name = format!("{}-{name}", kernel.name.replace(' ', "-"));
+fn decrypts(kernel: &Kernel, name: &str, packets: &[u8], streams: &[u8]) {
+    let name = format!("{}-{name}.pcapng", kernel.name).replace([' ', ':'], "-");
     let path = fetch::cache().join(name);
     fs::write(&path, packets).expect("write the capture");
     let file = PcapFile::at(&path);
+    let streams: BTreeMap<String, Stream> = serde_json::from_slice(streams).expect("streams");
+    assert!(!streams.is_empty(), "no connection was held");
     let connections = file.connections();
-    let sides: Vec<Side> = serde_json::from_slice(report).expect("what the peers sent");
-    assert!(!sides.is_empty(), "no connection was held");
-    for side in sides {
-        let stream = connections.iter().find(|row| row.1 == side.local);
-        let (stream, client) = stream.unwrap_or_else(|| panic!("no packets of {}", side.local));
-        let [sent, received] = file.plaintext(*stream, client);
-        assert_eq!(Digest::of(&sent), side.sent(), "sent by {client}");
+    let plaintexts = file.plaintexts(&connections);
+    for (client, [sent, received]) in streams {
+        let at = connections.iter().position(|row| row.1 == client);
+        let at = at.unwrap_or_else(|| panic!("no packets of {client}"));
+        assert_eq!(Digest::of(&plaintexts[at][0]), sent, "sent by {client}");
         assert_eq!(
-            Digest::of(&received),
-            side.received(),
+            Digest::of(&plaintexts[at][1]),
+            received,
             "received by {client}"
         );
     }

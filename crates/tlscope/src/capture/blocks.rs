@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use tlscope_core::event::Timestamp;
 use tlscope_core::recording::{BlockKind, BlockOutput};
 
+use super::outputs::unwritable;
 use crate::config::{Destination, Rotation};
 use file::FileOutput;
 use pipe::PipeOutput;
@@ -41,7 +42,7 @@ impl Blocks {
             }
             Destination::File(path) => FileOutput::create(path, rotation, now)
                 .map(Self::File)
-                .with_context(|| format!("{} cannot be written", path.display())),
+                .with_context(|| unwritable(path)),
         }
     }
 

@@ -121,8 +121,9 @@ fn create(path: &Path) -> Result<File> {
         .with_context(|| unwritable(path))
 }
 
-fn unwritable(path: &Path) -> String {
-    format!("{} cannot be written", path.display())
+pub(super) fn unwritable(path: &Path) -> String {
+    let shown = path.display();
+    format!("{shown} cannot be written; -o, -w and -k choose the place")
 }
 
 /// A file that existed keeps its mode: that is the user's to change.

@@ -1,11 +1,13 @@
 //! `tlscope doctor`: what will work here and what will not, found out by trying.
 
+mod choices;
+
 use std::fs;
 use std::io::{self, Write};
 
 use anyhow::{Context, anyhow};
 use tlscope_image::plan::Module;
-use tlscope_probe::{AttachMode, Calls, Features, Needs, ObjectKind, Options, Tracer, features};
+use tlscope_probe::{AttachMode, Features, features};
 use tlscope_targets::{Finder, Search, Target};
 
 use crate::capture::images::{Image, Known, title};
@@ -13,12 +15,13 @@ use crate::modules;
 use crate::{Exit, Failure};
 
 /// Capabilities that matter, by bit: `capabilities(7)`.
-const CAPABILITIES: [(u32, &str); 5] = [
+const CAPABILITIES: [(u32, &str); 6] = [
     (39, "CAP_BPF"),
     (38, "CAP_PERFMON"),
     (21, "CAP_SYS_ADMIN"),
     (19, "CAP_SYS_PTRACE"),
-    (12, "CAP_NET_ADMIN"),
+    (13, "CAP_NET_RAW"),
+    (2, "CAP_DAC_READ_SEARCH"),
 ];
 
 /// The modules whose libraries have files of their own.
@@ -36,8 +39,8 @@ pub(crate) fn doctor() -> Result<(), Failure> {
 fn report(out: &mut impl Write) -> io::Result<bool> {
     kernel(out)?;
     privileges(out)?;
-    let loads = objects(out)?;
     attach_modes(out)?;
+    let loads = choices::report(out)?;
     libraries(out)?;
     Ok(loads)
 }
@@ -59,13 +62,20 @@ fn kernel(out: &mut impl Write) -> io::Result<()> {
     )?;
     writeln!(out, "  BTF            {}", yes(features.btf))?;
     writeln!(out, "  ring buffers   {}", yes(features.ring_buffer))?;
-    let lockdown = read("/sys/kernel/security/lockdown");
-    let lockdown = if lockdown.is_empty() {
-        "not in this kernel".into()
-    } else {
-        lockdown
-    };
-    writeln!(out, "  lockdown       {lockdown}")
+    for (name, path) in [
+        ("lockdown", "/sys/kernel/security/lockdown"),
+        ("unprivileged", "/proc/sys/kernel/unprivileged_bpf_disabled"),
+    ] {
+        let value = read(path);
+        let value = match (name, value.as_str()) {
+            (_, "") => "not in this kernel",
+            ("unprivileged", "0") => "may load BPF; no matter to tlscope",
+            ("unprivileged", _) => "may not load BPF; no matter to tlscope",
+            (_, value) => value,
+        };
+        writeln!(out, "  {name:<14} {value}")?;
+    }
+    Ok(())
 }
 
 fn privileges(out: &mut impl Write) -> io::Result<()> {
@@ -98,49 +108,16 @@ fn privileges(out: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// Loads each object for all that it can do.
-fn objects(out: &mut impl Write) -> io::Result<bool> {
-    writeln!(out, "\nBPF objects (-b)")?;
-    let mut loads = false;
-    for (number, kind) in [(1, ObjectKind::Core), (2, ObjectKind::Noncore)] {
-        let options = Options {
-            needs: Needs {
-                data: true,
-                secrets: true,
-                owners: true,
-                calls: Calls::OfBoth,
-            },
-            pids: Vec::new(),
-            follow: false,
-            uid: None,
-            shard_bytes: 4096,
-            object: Some(kind),
-            mode: None,
-            route: None,
-        };
-        let name = kind.to_string();
-        match Tracer::load(&options) {
-            Ok(tracer) => {
-                let (mode, route) = (tracer.attach_mode(), tracer.socket_route());
-                let picked = if loads { "" } else { ", picked by -b 0" };
-                writeln!(
-                    out,
-                    "  {number} {name:<12} works: attaches by {mode}, addresses by {route}{picked}"
-                )?;
-                loads = true;
-            }
-            Err(e) => writeln!(out, "  {number} {name:<12} no: {e}")?,
-        }
-    }
-    Ok(loads)
-}
-
 fn attach_modes(out: &mut impl Write) -> io::Result<()> {
     let features = Features::of_this_kernel();
-    writeln!(out, "\nattach modes, best first")?;
+    writeln!(out, "\nattach modes, best first (--attach)")?;
     for mode in AttachMode::ALL {
         let name = mode.to_string();
-        writeln!(out, "  {name:<14} {}", yes(features.has_mode(mode)))?;
+        if features.has_mode(mode) {
+            writeln!(out, "  {name:<14} yes")?;
+        } else {
+            writeln!(out, "  {name:<14} no: needs {}", mode.needs())?;
+        }
     }
     Ok(())
 }

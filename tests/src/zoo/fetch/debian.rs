@@ -83,7 +83,7 @@ impl Apt {
 
     /// The first package that a package depends on and whose name begins so: what a
     /// metapackage stands for today.
-    pub(crate) fn dependency(&self, package: &str, prefix: &str) -> String {
+    pub(crate) fn dependency(&self, package: &str, prefix: &str) -> Option<String> {
         let mut cache = self.configured(tool("apt-cache", "apt"));
         let out = must(cache.args(["depends", package]));
         let text = String::from_utf8_lossy(&out).into_owned();
@@ -91,10 +91,7 @@ impl Apt {
             let (_, name) = line.split_once("Depends: ")?;
             name.starts_with(prefix).then(|| name.to_owned())
         };
-        match text.lines().find_map(named) {
-            Some(name) => name,
-            None => panic!("{package} depends on no {prefix}:\n{text}"),
-        }
+        text.lines().find_map(named)
     }
 
     /// Unpacks one package, or several with spaces between them.
