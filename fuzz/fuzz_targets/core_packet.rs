@@ -8,7 +8,9 @@ use std::time::Duration;
 use tlscope_core::event::Timestamp;
 use tlscope_core::hold::{Frame, HoldOptions, Moment};
 use tlscope_core::packet::LinkType;
-use tlscope_core::recording::{BlockKind, BlockOutput, Recording, RecordingOptions};
+use tlscope_core::recording::{
+    BlockKind, BlockOutput, FileNumber, NextFile, Recording, RecordingOptions,
+};
 use tlscope_core::sink::pcapng::{Interface, Section};
 
 const LINKS: [u16; 8] = [1, 101, 113, 276, 0, 9, 229, 105];
@@ -21,17 +23,26 @@ impl BlockOutput for Packets {
         now.0 % 64 == 0
     }
 
-    fn next_file(&mut self, _now: Timestamp) -> io::Result<()> {
-        Ok(())
+    fn next_file(&mut self, _number: FileNumber, _now: Timestamp) -> io::Result<NextFile> {
+        Ok(NextFile::Begun { replaced: None })
     }
 
-    fn write(&mut self, block: [&[u8]; 3], kind: BlockKind) -> io::Result<bool> {
+    fn write(
+        &mut self,
+        _file: FileNumber,
+        block: [&[u8]; 3],
+        kind: BlockKind,
+    ) -> io::Result<bool> {
         let block = block.concat();
         let length = (block.len() as u32).to_ne_bytes();
         assert_eq!(block[4..8], length);
         assert_eq!(block[block.len() - 4..], length);
         self.0 += u64::from(kind == BlockKind::Packet);
         Ok(true)
+    }
+
+    fn close(&mut self, _file: FileNumber) -> io::Result<()> {
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -52,6 +63,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
             ..HoldOptions::default()
         },
         count: None,
+        drain: usize::from(choice & 3),
     };
     let now = Timestamp(1);
     let mut recording =

@@ -25,6 +25,7 @@ pub mod python;
 pub mod records;
 pub mod scene;
 pub mod servers;
+pub mod tcpdump;
 pub mod text;
 pub mod wait;
 pub mod zoo;

@@ -96,3 +96,19 @@ fn give_input(command: &mut Command, input: Option<&Path>) {
         None => command.stdin(Stdio::piped()),
     };
 }
+
+/// `s_server` of DTLS 1.2: its stdout is what it receives.
+#[track_caller]
+pub fn dtls_server(scene: &Scene, port: u16) -> Program {
+    let pair = &certificates().ecdsa;
+    let mut command = tool("openssl", "openssl");
+    command.args(["s_server", "-dtls1_2", "-accept", &port.to_string()]);
+    command.arg("-cert").arg(&pair.cert);
+    command.arg("-key").arg(&pair.key).stdin(Stdio::piped());
+    let mut program = Program::start(scene, "s_server", command);
+    program.until("s_server", |p| {
+        let out = String::from_utf8_lossy(&p.stdout_so_far()).into_owned();
+        out.contains("ACCEPT").then_some(())
+    });
+    program
+}

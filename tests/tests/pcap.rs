@@ -14,6 +14,7 @@ use tlscope_tests::pcap::{
 use tlscope_tests::program::{Program, tool};
 use tlscope_tests::scene::free_port;
 use tlscope_tests::servers::{Nginx, curl};
+use tlscope_tests::tcpdump::Tcpdump;
 use tlscope_tests::{Digest, KIB, MIB, Peer, Scene, Tlscope, wait};
 
 /// nginx that speaks HTTP/2 too, on a port of its own.
@@ -158,7 +159,7 @@ fn twenty_parallel_downloads_beside_tcpdump() {
     let nginx = Nginx::start(&scene);
     let (path, content) = nginx.serve(10 * MIB);
     let filter = format!("tcp port {}", nginx.port);
-    let (mut tcpdump, other) = tcpdump(&scene, &filter);
+    let tcpdump = Tcpdump::start(&scene, "lo", &filter);
     let tlscope = Tlscope::pcap("lo").with("mapsize", "256M");
     let capture = PacketCapture::start_with(tlscope, &scene, &filter);
     let url = nginx.url(&format!("{path}?[1-20]"));
@@ -174,32 +175,10 @@ fn twenty_parallel_downloads_beside_tcpdump() {
     curl_many(&scene, &parallel, &url);
     let (file, captured) = capture.stop();
     assert_eq!(counted(&captured, "dropped by the kernel"), 0);
-    wait_for_packets(&mut tcpdump, &other, file.count(""));
-    tcpdump.signal(rustix::process::Signal::INT);
-    let _ = tcpdump.finish().success();
-    assert_eq!(file.count(""), PcapFile::at(&other).count(""));
+    let packets = file.count("");
+    assert_eq!(tcpdump.stop(packets).count(""), packets);
     let body = Digest::of(&content).sha256;
     assert_eq!(file.bodies(&scene), [(body, 20)].into());
-}
-
-fn tcpdump(scene: &Scene, filter: &str) -> (Program, std::path::PathBuf) {
-    let path = scene.fresh("tcpdump.pcap");
-    let mut command = tool("tcpdump", "tcpdump");
-    command.args(["-i", "lo", "-U", "-B", "262144", "-Z", "root", "-w"]);
-    command.arg(&path).arg(filter);
-    let mut program = Program::start(scene, "tcpdump", command);
-    program.until("tcpdump to listen", |p| {
-        p.stderr_so_far().contains("listening on").then_some(())
-    });
-    (program, path)
-}
-
-/// tcpdump shows a block of its ring after up to a second.
-#[track_caller]
-fn wait_for_packets(tcpdump: &mut Program, path: &std::path::Path, packets: usize) {
-    tcpdump.until("tcpdump to write", |_| {
-        (PcapFile::at(path).count("") >= packets).then_some(())
-    });
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::process::Stdio;
 
 use tlscope_tests::certificates::certificates;
+use tlscope_tests::openssl::dtls_server;
 use tlscope_tests::pcap::{NAME_RESOLUTION, PacketCapture, PcapFile, counted, unhex};
 use tlscope_tests::program::{Program, tool};
 use tlscope_tests::scene::{fixture, free_port};
@@ -65,21 +66,6 @@ fn said(file: &PcapFile, field: &str, at: Option<&str>, port: u16) -> [Vec<u8>; 
         }
     }
     sides
-}
-
-#[track_caller]
-fn dtls_server(scene: &Scene, port: u16) -> Program {
-    let pair = &certificates().ecdsa;
-    let mut command = tool("openssl", "openssl");
-    command.args(["s_server", "-dtls1_2", "-accept", &port.to_string()]);
-    command.arg("-cert").arg(&pair.cert);
-    command.arg("-key").arg(&pair.key).stdin(Stdio::piped());
-    let mut program = Program::start(scene, "s_server", command);
-    program.until("s_server", |p| {
-        let out = String::from_utf8_lossy(&p.stdout_so_far()).into_owned();
-        out.contains("ACCEPT").then_some(())
-    });
-    program
 }
 
 #[test]

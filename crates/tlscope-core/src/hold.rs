@@ -4,20 +4,24 @@
 //! first packet that they decrypt. So from that packet on the flow waits, and no
 //! other does, until the secrets are known or the cap is met. With a process
 //! filter a flow also waits until a wanted process is seen to use its socket.
+//! Where files take turns, a flow stays in the one in which it began.
 //! Bounded in time, memory and flows.
 
+mod flow;
 mod handshake;
+mod homes;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::bounded::Bounded;
 use crate::event::Timestamp;
 use crate::packet::{Endpoints, Segment};
-use crate::tls::{ClientHello, ClientRandom, RecordKind, record_kind};
+use crate::tls::{ClientHello, ClientRandom};
+use flow::{Flow, FlowKey, RENEWAL};
 pub(crate) use handshake::Labels;
-use handshake::{Handshake, may_begin};
+use handshake::may_begin;
+use homes::Homes;
 
 /// Time since the capture began: the wall clock may be set while packets wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -52,6 +56,10 @@ impl Default for HoldOptions {
     }
 }
 
+/// A file of those that take turns, in the order in which they begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct FileNumber(pub u32);
+
 /// A captured frame as it is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
@@ -69,12 +77,15 @@ pub(crate) struct HeldFrame {
     pub(crate) original_length: u32,
     pub(crate) bytes: Box<[u8]>,
     pub(crate) endpoints: Endpoints,
+    /// Where its connection began, if it did so before our eyes.
+    pub(crate) home: Option<FileNumber>,
 }
 
 /// What to do with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    Write,
+    /// Into the file in which its connection began; without one, into any.
+    Write(Option<FileNumber>),
     /// It is kept, and comes back from a later call.
     Held,
     /// No wanted process owns it.
@@ -92,51 +103,8 @@ pub struct HoldCounts {
     pub for_memory: u64,
     /// Dropped: no wanted process was seen to own their flow.
     pub unwanted: u64,
-}
-
-/// A connection, whichever end a packet comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct FlowKey(Endpoints);
-
-impl FlowKey {
-    fn of(endpoints: Endpoints) -> Self {
-        if endpoints.source <= endpoints.destination {
-            Self(endpoints)
-        } else {
-            Self(endpoints.reversed())
-        }
-    }
-}
-
-/// A renegotiation says its client random encrypted, so its secret cannot be
-/// told from those of others. One end has it before either sends with the new
-/// keys; it needs only the time to come through the buffers.
-#[derive(Debug, Clone, Copy)]
-struct Renewal {
-    client: SocketAddr,
-    under_way: bool,
-}
-
-/// The buffers of secrets are looked at after 20 ms, and the output has its turn
-/// every 50: twice that, for a busy machine.
-const RENEWAL: Duration = Duration::from_millis(140);
-
-#[derive(Debug, Default)]
-struct Flow {
-    /// Under way and not yet decided; `None` before and after.
-    handshake: Option<Box<Handshake>>,
-    random: Option<ClientRandom>,
-    owned: bool,
-    /// It waited for an owner in vain: its packets no longer wait.
-    unwanted: bool,
-    /// Of TLS 1.2, whose keys may be made anew.
-    renewal: Option<Renewal>,
-    queue: Vec<HeldFrame>,
-    until: Moment,
-    /// `until` at most, however often it is put off.
-    at_most: Moment,
-    /// By which end, lower address first.
-    ended: [bool; 2],
+    /// Connections, not packets: they went on when their file was closed already.
+    pub outlived: u64,
 }
 
 #[derive(Debug)]
@@ -153,6 +121,8 @@ pub(crate) struct Hold {
     ready: Vec<FlowKey>,
     known: Bounded<ClientRandom, Labels>,
     by_random: Bounded<ClientRandom, Vec<FlowKey>>,
+    homes: Homes,
+    now: Moment,
     counts: HoldCounts,
 }
 
@@ -166,6 +136,8 @@ impl Hold {
             ready: Vec::new(),
             known: Bounded::new(options.flows),
             by_random: Bounded::new(options.flows),
+            homes: Homes::default(),
+            now: Moment::default(),
             counts: HoldCounts::default(),
             options,
         }
@@ -188,11 +160,15 @@ impl Hold {
         let Some(segment) = segment else {
             return self.without_flow();
         };
+        self.now = now;
+        let file = self.homes.current();
         let key = FlowKey::of(segment.endpoints);
         let begins = may_begin(segment);
         if let Some(flow) = self.waiting.get_mut(&key) {
-            flow.begin_handshake(segment, begins);
-            let learned = flow.observe(segment);
+            flow.last = now;
+            flow.begin_handshake(segment, begins, file);
+            flow.note_early_renewal(segment, now);
+            let learned = flow.observe(segment, file);
             flow.keep(frame, segment.endpoints, &mut self.bytes);
             if flow.begin_renewal(segment) {
                 self.order.remove(&(flow.until, key));
@@ -207,10 +183,11 @@ impl Hold {
         }
         match self.flows.get(&key) {
             Some(flow) if flow.is_settled() && !begins && !flow.renews(segment) => {
+                flow.last = now;
                 flow.note_end(segment);
-                return Verdict::Write;
+                return Verdict::Write(flow.file());
             }
-            None if !begins && !self.options.owned_only => return Verdict::Write,
+            None if !begins && !self.options.owned_only => return Verdict::Write(None),
             _ => {}
         }
         let owned_only = self.options.owned_only;
@@ -221,9 +198,10 @@ impl Hold {
             return Verdict::Unwanted;
         }
         flow.restart_if_new(segment);
-        flow.begin_handshake(segment, begins);
+        flow.last = now;
+        flow.begin_handshake(segment, begins, file);
         flow.begin_renewal(segment);
-        let learned = flow.observe(segment);
+        let learned = flow.observe(segment, file);
         let random = flow.random;
         self.learn(key, learned, hello);
         let labels = self.labels(random);
@@ -235,7 +213,7 @@ impl Hold {
             self.counts.unwanted += 1;
             return Verdict::Unwanted;
         }
-        Verdict::Write
+        Verdict::Write(None)
     }
 
     fn admit(
@@ -247,14 +225,14 @@ impl Hold {
         now: Moment,
     ) -> Verdict {
         let Some(flow) = self.flows.get(&key) else {
-            return Verdict::Write;
+            return Verdict::Write(None);
         };
         if flow.is_open(labels) {
             flow.settle();
-            return Verdict::Write;
+            return Verdict::Write(flow.file());
         }
         let Some(mut flow) = self.flows.remove(&key) else {
-            return Verdict::Write;
+            return Verdict::Write(None);
         };
         flow.at_most = now.after(self.options.cap);
         flow.until = if flow.is_renewing() {
@@ -329,7 +307,8 @@ impl Hold {
         let mut released = Vec::new();
         for key in flows {
             if self.waiting.get(key).is_some_and(|f| f.is_open(labels)) {
-                let frames = self.release(*key);
+                let mut frames = self.release(*key);
+                self.keep_renewal(*key, &mut frames);
                 self.counts.served += frames.len() as u64;
                 released.extend(frames);
             }
@@ -337,8 +316,24 @@ impl Hold {
         released
     }
 
+    /// A renegotiation that began while the first handshake waited goes on waiting.
+    fn keep_renewal(&mut self, key: FlowKey, frames: &mut Vec<HeldFrame>) {
+        let cap = self.options.cap;
+        let Some(mut flow) = self.flows.remove(&key) else {
+            return;
+        };
+        if flow.keep_renewal(frames, cap) {
+            self.bytes += bytes_of(&flow.queue);
+            self.order.insert((flow.until, key));
+            self.waiting.insert(key, flow);
+        } else {
+            self.flows.insert(key, flow);
+        }
+    }
+
     /// What need not wait any longer, or has waited for the cap, in the order of time.
     pub(crate) fn expire(&mut self, now: Moment) -> Vec<HeldFrame> {
+        self.now = now;
         let mut released = self.release_ready();
         while let Some((until, key)) = self.order.first().copied() {
             let due = until <= now;
@@ -400,136 +395,81 @@ impl Hold {
             return Vec::new();
         };
         self.order.remove(&(flow.until, key));
-        let frames = std::mem::take(&mut flow.queue);
-        let bytes: usize = frames.iter().map(|frame| frame.bytes.len()).sum();
-        self.bytes -= bytes;
+        let mut frames = std::mem::take(&mut flow.queue);
+        self.bytes -= bytes_of(&frames);
         flow.settle();
+        let home = flow.file();
+        for frame in &mut frames {
+            frame.home = home;
+        }
         self.flows.insert(key, flow);
         frames
     }
 
-    /// Whether every flow with this client random has ended.
-    pub(crate) fn has_ended(&self, random: &ClientRandom) -> bool {
-        self.by_random.peek(random).is_some_and(|flows| {
-            flows.iter().all(|key| {
-                let flow = self.waiting.get(key).or_else(|| self.flows.peek(key));
-                flow.is_none_or(|f| f.ended == [true; 2] || f.random != Some(*random))
-            })
+    fn flow(&self, key: &FlowKey) -> Option<&Flow> {
+        self.waiting.get(key).or_else(|| self.flows.peek(key))
+    }
+
+    /// The files in which connections with this client random began: address
+    /// translation shows one connection under several names.
+    pub(crate) fn homes(&self, random: &ClientRandom) -> Vec<FileNumber> {
+        let mut files = Vec::new();
+        for key in self.by_random.peek(random).into_iter().flatten() {
+            let home = self.flow(key).and_then(|flow| flow.home);
+            if let Some(home) = home.filter(|home| home.random == Some(*random))
+                && !files.contains(&home.file)
+            {
+                files.push(home.file);
+            }
+        }
+        files
+    }
+
+    /// The connection goes on, though its file is closed. No loss is what comes as an
+    /// echo of its end.
+    pub(crate) fn outlive(&mut self, endpoints: Endpoints) {
+        let key = FlowKey::of(endpoints);
+        let flow = self.waiting.get_mut(&key);
+        if let Some(flow) = flow.or_else(|| self.flows.get(&key))
+            && flow.home.take().is_some()
+        {
+            self.counts.outlived += u64::from(!flow.has_ended());
+        }
+    }
+
+    /// Connections that begin from now on belong into the next file.
+    pub(crate) fn begin_file(&mut self, next: FileNumber) {
+        let mut homes = std::mem::take(&mut self.homes);
+        let keys = self.waiting.keys().chain(self.flows.keys());
+        let living = keys.filter(|key| self.lives(key, homes.current()));
+        homes.begin(next, living.copied().collect());
+        self.homes = homes;
+    }
+
+    /// What is written goes elsewhere from now on.
+    pub(crate) fn close_file(&mut self, file: FileNumber) {
+        self.homes.close(file);
+    }
+
+    /// Earlier files of whose connections none goes on.
+    pub(crate) fn drained(&mut self) -> Vec<FileNumber> {
+        let mut homes = std::mem::take(&mut self.homes);
+        let drained = homes.drained(self.now, |key, file| self.lives(key, file));
+        self.homes = homes;
+        drained
+    }
+
+    fn lives(&self, key: &FlowKey, file: FileNumber) -> bool {
+        let waits = self.waiting.contains_key(key);
+        self.flow(key).is_some_and(|flow| {
+            flow.home.is_some_and(|home| home.file == file)
+                && (waits || flow.lives(key.0.protocol, self.now))
         })
     }
 }
 
-impl Flow {
-    /// The same addresses and ports may serve another connection later.
-    fn restart_if_new(&mut self, segment: &Segment<'_>) {
-        if segment.tcp.is_some_and(|tcp| tcp.flags.syn()) && self.ended != [false; 2] {
-            *self = Self {
-                owned: self.owned,
-                ..Self::default()
-            };
-        }
-    }
-
-    fn begin_handshake(&mut self, segment: &Segment<'_>, begins: bool) {
-        let over = |h: &Handshake| h.is_over() && self.ended != [false; 2];
-        if begins
-            && self.handshake.as_deref().is_none_or(over)
-            && let Some(handshake) = Handshake::begin(segment)
-        {
-            self.random = None;
-            self.handshake = Some(Box::new(handshake));
-        }
-    }
-
-    fn observe(&mut self, segment: &Segment<'_>) -> Option<ClientHello> {
-        self.note_end(segment);
-        let learned = self.handshake.as_mut()?.segment(segment);
-        if let Some(hello) = &learned {
-            self.random = Some(hello.random);
-        }
-        learned
-    }
-
-    fn note_end(&mut self, segment: &Segment<'_>) {
-        let Some(flags) = segment.tcp.map(|tcp| tcp.flags) else {
-            return;
-        };
-        if flags.finishes() {
-            let lower = segment.endpoints.source <= segment.endpoints.destination;
-            self.ended[usize::from(!lower)] = true;
-        }
-        if flags.resets() {
-            self.ended = [true; 2];
-        }
-    }
-
-    /// Nothing of it is waited for, and no handshake is under way.
-    fn is_settled(&self) -> bool {
-        self.owned && self.handshake.is_none() && self.ended == [false; 2]
-    }
-
-    fn is_open(&self, labels: Labels) -> bool {
-        let secrets = self
-            .handshake
-            .as_ref()
-            .is_none_or(|h| h.has_secrets(labels));
-        self.owned && secrets && !self.is_renewing()
-    }
-
-    /// Whether the segment belongs to a renegotiation (RFC 5246, section 7.4.1.1):
-    /// outside, all that shows is the type of the record that the segment begins with.
-    fn renews(&self, segment: &Segment<'_>) -> bool {
-        let Some(renewal) = self.renewal.filter(|_| self.handshake.is_none()) else {
-            return false;
-        };
-        match record_kind(segment.payload) {
-            // The client begins; what ends the first handshake comes from the server,
-            // or begins with ChangeCipherSpec.
-            Some(RecordKind::Handshake) if segment.endpoints.source == renewal.client => true,
-            Some(RecordKind::Handshake | RecordKind::ChangeCipherSpec) => renewal.under_way,
-            _ => false,
-        }
-    }
-
-    fn begin_renewal(&mut self, segment: &Segment<'_>) -> bool {
-        let renews = self.renews(segment);
-        if let Some(renewal) = self.renewal.as_mut().filter(|_| renews) {
-            renewal.under_way = true;
-        }
-        renews
-    }
-
-    fn is_renewing(&self) -> bool {
-        self.renewal.is_some_and(|renewal| renewal.under_way)
-    }
-
-    /// After a release: a handshake that has been decided needs no more watching.
-    fn settle(&mut self) {
-        if let Some(renewal) = &mut self.renewal {
-            renewal.under_way = false;
-        }
-        if let Some(client) = self.handshake.as_ref().and_then(|h| h.client_of_tls12()) {
-            let under_way = false;
-            self.renewal = Some(Renewal { client, under_way });
-        }
-        let done = |h: &Handshake| h.is_over() || h.is_decided();
-        if self.handshake.as_deref().is_some_and(done) {
-            self.handshake = None;
-        } else if let Some(handshake) = &mut self.handshake {
-            handshake.stop_waiting_for_early();
-        }
-    }
-
-    fn keep(&mut self, frame: Frame<'_>, endpoints: Endpoints, bytes: &mut usize) {
-        *bytes += frame.bytes.len();
-        self.queue.push(HeldFrame {
-            interface: frame.interface,
-            time: frame.time,
-            original_length: frame.original_length,
-            bytes: frame.bytes.into(),
-            endpoints,
-        });
-    }
+fn bytes_of(frames: &[HeldFrame]) -> usize {
+    frames.iter().map(|frame| frame.bytes.len()).sum()
 }
 
 #[cfg(test)]

@@ -1,34 +1,52 @@
 //! A capture as pcapng: packets, secrets and owners in, blocks out.
 //!
 //! Secrets go ahead of the packets that they decrypt, which [`crate::hold`] sees
-//! to. Each file begins with all that a reader needs: interfaces, and the
-//! secrets of the connections that still live.
+//! to. Where files take turns, a connection stays in the one in which it began, with
+//! its secrets, so that each file decrypts alone; a file ends with its connections.
 
-use std::collections::HashSet;
+mod files;
+
 use std::io;
 use std::net::IpAddr;
 
 use crate::bounded::Bounded;
 use crate::event::{SecretEvent, Timestamp};
+pub use crate::hold::FileNumber;
 use crate::hold::{Frame, HeldFrame, Hold, HoldCounts, HoldOptions, Moment, Verdict};
 use crate::owners::{Owners, Ownership};
 use crate::packet::{Endpoints, LinkType, dissect};
 use crate::secret::SecretSet;
-use crate::sink::pcapng::{self, Interface, PacketHead, Section, Statistics};
+use crate::sink::pcapng::{self, Interface, PacketHead, Section};
 use crate::tls::ClientRandom;
+use files::{Files, OpenFile};
 
-/// Where the blocks of a capture go: one file, or several in turn.
+/// Where the blocks of a capture go: one file, or several in turn. The first,
+/// number 0, is open from the beginning.
 pub trait BlockOutput {
-    /// Whether the block that comes next belongs into a next file.
+    /// Whether it is time for a next file.
     fn is_full(&self, now: Timestamp) -> bool;
 
-    fn next_file(&mut self, now: Timestamp) -> io::Result<()>;
+    /// Opens a next file. Those before it stay open until they are closed.
+    fn next_file(&mut self, number: FileNumber, now: Timestamp) -> io::Result<NextFile>;
 
     /// One whole block, given in parts. False when it was dropped because the
     /// output does not keep up; only blocks of packets may be.
-    fn write(&mut self, block: [&[u8]; 3], kind: BlockKind) -> io::Result<bool>;
+    fn write(&mut self, file: FileNumber, block: [&[u8]; 3], kind: BlockKind) -> io::Result<bool>;
+
+    /// Nothing more comes for this file.
+    fn close(&mut self, file: FileNumber) -> io::Result<()>;
 
     fn flush(&mut self) -> io::Result<()>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextFile {
+    Begun {
+        /// The file that was still open and had the name of the new one: it is no more.
+        replaced: Option<FileNumber>,
+    },
+    /// There were as many as there are to be.
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +62,8 @@ pub struct RecordingOptions {
     pub hold: HoldOptions,
     /// Packets to write, then it is over.
     pub count: Option<u64>,
+    /// Earlier files that stay open for their connections, at most.
+    pub drain: usize,
 }
 
 /// What a capture amounted to.
@@ -67,7 +87,7 @@ pub struct KernelCounts {
 
 /// Connections whose owner, name or secrets are remembered.
 const REMEMBERED: usize = 65_536;
-/// Connections whose secrets are written again into a next file.
+/// Connections whose secrets may be wanted in another file than they are in.
 const LIVE_MAX: usize = 16_384;
 /// Most lines of one client random: a key update adds one.
 const LINES_MAX: usize = 4096;
@@ -77,25 +97,24 @@ pub struct Recording<O> {
     output: O,
     options: RecordingOptions,
     section: Section,
-    interfaces: Vec<InterfaceState>,
+    interfaces: Vec<(Interface, KernelCounts)>,
+    files: Files,
+    /// The last file was full: what comes from now on is not wanted.
+    over: bool,
     hold: Hold,
     owners: Owners,
     seen: SecretSet,
-    /// Lines that the next packet must come after.
-    lines: Vec<u8>,
-    live: Bounded<ClientRandom, Vec<u8>>,
-    names: Bounded<(IpAddr, String), ()>,
+    secrets: Bounded<ClientRandom, Secrets>,
     counts: RecordingCounts,
     scratch: Scratch,
 }
 
-#[derive(Debug)]
-struct InterfaceState {
-    description: Interface,
-    kernel: KernelCounts,
-    /// In the file under way.
-    delivered: u64,
-    start: u64,
+/// Of one client random.
+#[derive(Debug, Default)]
+struct Secrets {
+    lines: Vec<u8>,
+    /// Where all of them are.
+    files: Vec<FileNumber>,
 }
 
 #[derive(Debug, Default)]
@@ -117,57 +136,64 @@ impl<O: BlockOutput> Recording<O> {
             options,
             section,
             interfaces: Vec::new(),
+            files: Files::default(),
+            over: false,
             hold: Hold::new(options.hold),
             owners: Owners::new(REMEMBERED),
             seen: SecretSet::default(),
-            lines: Vec::new(),
-            live: Bounded::new(LIVE_MAX),
-            names: Bounded::new(REMEMBERED),
+            secrets: Bounded::new(LIVE_MAX),
             counts: RecordingCounts::default(),
             scratch: Scratch::default(),
         };
-        recording.begin_file(now)?;
+        recording.begin_file(FileNumber(0), now)?;
         Ok(recording)
     }
 
     /// Gives the number that frames of this interface carry.
     pub fn add_interface(&mut self, description: Interface, now: Timestamp) -> io::Result<u32> {
         let number = self.interfaces.len() as u32;
-        self.describe(&description)?;
-        self.interfaces.push(InterfaceState {
-            description,
-            kernel: KernelCounts::default(),
-            delivered: 0,
-            start: now.0,
-        });
+        for at in 0..self.files.open.len() {
+            self.needed(at, |to| pcapng::interface_description(to, &description))?;
+            self.files.open[at].add_interface(KernelCounts::default(), now);
+        }
+        self.interfaces.push((description, KernelCounts::default()));
         Ok(number)
     }
 
     /// What the kernel counted so far, for the end of each file.
     pub fn kernel_counts(&mut self, interface: u32, counts: KernelCounts) {
-        if let Some(state) = self.interfaces.get_mut(interface as usize) {
-            state.kernel = counts;
+        if let Some((_, known)) = self.interfaces.get_mut(interface as usize) {
+            *known = counts;
         }
     }
 
     pub fn packet(&mut self, frame: Frame<'_>, now: Moment) -> io::Result<()> {
+        // A connection that begins with this packet is to begin in the next file.
+        self.take_turns(frame.time)?;
+        if self.over {
+            return Ok(());
+        }
+        self.files.latest = self.files.latest.max(frame.time);
         let link = self.link_type(frame.interface);
         let segment = dissect(link, frame.bytes);
-        let mut hello_name = None;
+        let mut hello = None;
         let known = &mut self.owners;
         let verdict = self.hold.packet(
             frame,
             segment.as_ref(),
             now,
             || segment.is_some_and(|s| known.knows(s.endpoints)),
-            |hello| hello_name.clone_from(&hello.server_name),
+            |said| hello = Some(said.clone()),
         );
         let endpoints = segment.map(|s| s.endpoints);
-        if let (Some(name), Some(endpoints)) = (hello_name, endpoints) {
-            self.name(endpoints.destination.ip(), name)?;
+        if let (Some(hello), Some(endpoints)) = (hello, endpoints) {
+            self.place_secrets(&hello.random, &[]);
+            if let Some(name) = hello.server_name {
+                self.name(&hello.random, endpoints.destination.ip(), name)?;
+            }
         }
         match verdict {
-            Verdict::Write => self.write_packet(frame, endpoints)?,
+            Verdict::Write(home) => self.write_packet(frame, endpoints, home)?,
             Verdict::Held | Verdict::Unwanted => {}
         }
         let expired = self.hold.expire(now);
@@ -182,13 +208,9 @@ impl<O: BlockOutput> Recording<O> {
             return Ok(());
         }
         self.counts.secrets += 1;
-        let start = self.lines.len();
-        crate::secret::push_line(&mut self.lines, event);
-        let line = &self.lines[start..];
-        let kept = self.live.get_or_insert_with(random, Vec::new);
-        if kept.len() + line.len() <= LINES_MAX {
-            kept.extend_from_slice(line);
-        }
+        let mut line = Vec::new();
+        crate::secret::push_line(&mut line, event);
+        self.place_secrets(random, &line);
         let served = self.hold.secret(random, label);
         self.write_held(served)
     }
@@ -210,19 +232,21 @@ impl<O: BlockOutput> Recording<O> {
     pub fn tick(&mut self, now: Moment) -> io::Result<()> {
         let expired = self.hold.expire(now);
         self.write_held(expired)?;
-        self.write_secrets()?;
+        self.end_drained()?;
+        for at in 0..self.files.open.len() {
+            self.write_secrets(at)?;
+        }
         self.output.flush()
     }
 
-    /// As many packets were written as were asked for.
+    /// As many packets were written as were asked for, or as many files.
     pub fn is_complete(&self) -> bool {
-        self.options
-            .count
-            .is_some_and(|count| self.counts.written >= count)
+        self.over || self.has_enough()
     }
 
-    pub fn output(&self) -> &O {
-        &self.output
+    fn has_enough(&self) -> bool {
+        let enough = |count| self.counts.written >= count;
+        self.options.count.is_some_and(enough)
     }
 
     pub fn counts(&self) -> RecordingCounts {
@@ -232,14 +256,16 @@ impl<O: BlockOutput> Recording<O> {
         }
     }
 
-    /// Writes what waits and the end of the file. Gives the output back.
+    /// Writes what waits and the end of each file. Gives the output back.
     pub fn finish(mut self, now: Timestamp) -> (io::Result<()>, O, RecordingCounts) {
         let held = self.hold.drain();
-        let ended = self
-            .write_held(held)
-            .and_then(|()| self.write_secrets())
-            .and_then(|()| self.end_file(now))
-            .and_then(|()| self.output.flush());
+        let written = self.write_held(held);
+        let mut ended = Ok(());
+        while let Some(number) = self.files.open.first().map(|file| file.number) {
+            // One that has no room left keeps none of the others from its end.
+            ended = ended.and(self.end_file(number, now));
+        }
+        let ended = written.and(ended).and(self.output.flush());
         let counts = self.counts();
         (ended, self.output, counts)
     }
@@ -247,7 +273,7 @@ impl<O: BlockOutput> Recording<O> {
     fn link_type(&self, interface: u32) -> LinkType {
         self.interfaces
             .get(interface as usize)
-            .map_or(LinkType::ETHERNET, |state| state.description.link_type)
+            .map_or(LinkType::ETHERNET, |(description, _)| description.link_type)
     }
 
     fn write_held(&mut self, frames: Vec<HeldFrame>) -> io::Result<()> {
@@ -258,19 +284,28 @@ impl<O: BlockOutput> Recording<O> {
                 original_length: held.original_length,
                 bytes: &held.bytes,
             };
-            self.write_packet(frame, Some(held.endpoints))?;
+            self.take_turns(frame.time)?;
+            self.write_packet(frame, Some(held.endpoints), held.home)?;
         }
         Ok(())
     }
 
-    fn write_packet(&mut self, frame: Frame<'_>, endpoints: Option<Endpoints>) -> io::Result<()> {
-        if self.is_complete() {
+    fn write_packet(
+        &mut self,
+        frame: Frame<'_>,
+        endpoints: Option<Endpoints>,
+        home: Option<FileNumber>,
+    ) -> io::Result<()> {
+        if self.has_enough() {
             return Ok(());
         }
-        if self.output.is_full(frame.time) {
-            self.next_file(frame.time)?;
+        if let (Some(home), Some(endpoints)) = (home, endpoints)
+            && !self.files.is_open(home)
+        {
+            self.hold.outlive(endpoints);
         }
-        self.write_secrets()?;
+        let at = self.files.place(home);
+        self.write_secrets(at)?;
         let comment = endpoints.map(|endpoints| self.owners.comment(endpoints));
         let comment = comment.as_deref().unwrap_or_default();
         let Scratch { head, tail } = &mut self.scratch;
@@ -285,98 +320,147 @@ impl<O: BlockOutput> Recording<O> {
         };
         pcapng::packet_head(head, block_head, comment);
         pcapng::packet_tail(tail, captured, comment);
-        if self
-            .output
-            .write([head, frame.bytes, tail], BlockKind::Packet)?
-        {
+        let file = &mut self.files.open[at];
+        let block = [head.as_slice(), frame.bytes, tail];
+        if self.output.write(file.number, block, BlockKind::Packet)? {
             self.counts.written += 1;
-            self.interfaces[frame.interface as usize].delivered += 1;
+            file.delivered(frame.interface);
         } else {
             self.counts.dropped += 1;
         }
         Ok(())
     }
 
-    fn write_secrets(&mut self) -> io::Result<()> {
-        if self.lines.is_empty() {
+    /// Has what is known of a connection written into the files that it is in; before
+    /// it is in any, into the current one.
+    fn place_secrets(&mut self, random: &ClientRandom, line: &[u8]) {
+        let homes = self.hold.homes(random);
+        let secrets = if line.is_empty() {
+            let Some(known) = self.secrets.get(random) else {
+                return;
+            };
+            known
+        } else {
+            self.secrets.get_or_insert_with(random, Secrets::default)
+        };
+        let homeless = if homes.is_empty() {
+            vec![None]
+        } else {
+            Vec::new()
+        };
+        for home in homes.into_iter().map(Some).chain(homeless) {
+            let at = self.files.place(home);
+            let OpenFile { number, lines, .. } = &mut self.files.open[at];
+            if !secrets.files.contains(number) {
+                lines.extend_from_slice(&secrets.lines);
+                secrets.files.push(*number);
+            }
+            lines.extend_from_slice(line);
+        }
+        if secrets.lines.len() + line.len() <= LINES_MAX {
+            secrets.lines.extend_from_slice(line);
+        }
+    }
+
+    fn write_secrets(&mut self, at: usize) -> io::Result<()> {
+        if self.files.open[at].lines.is_empty() {
             return Ok(());
         }
-        let mut lines = std::mem::take(&mut self.lines);
-        let written = self.needed(|to| pcapng::decryption_secrets(to, &lines));
+        let mut lines = std::mem::take(&mut self.files.open[at].lines);
+        let written = self.needed(at, |to| pcapng::decryption_secrets(to, &lines));
         lines.clear();
-        self.lines = lines;
+        self.files.open[at].lines = lines;
         written
     }
 
     /// A server's name as its clients ask for it.
-    fn name(&mut self, address: IpAddr, name: String) -> io::Result<()> {
+    fn name(&mut self, random: &ClientRandom, address: IpAddr, name: String) -> io::Result<()> {
+        let home = self.hold.homes(random).first().copied();
+        let at = self.files.place(home);
         let key = (address, name);
-        if self.names.get(&key).is_some() {
+        let names = &mut self.files.open[at].names;
+        if names.get(&key).is_some() {
             return Ok(());
         }
-        self.needed(|to| pcapng::name_resolution(to, address, &key.1))?;
-        self.names.insert(key, ());
-        Ok(())
+        names.insert(key.clone(), ());
+        self.needed(at, |to| pcapng::name_resolution(to, key.0, &key.1))
     }
 
-    fn describe(&mut self, description: &Interface) -> io::Result<()> {
-        self.needed(|to| pcapng::interface_description(to, description))
+    fn take_turns(&mut self, now: Timestamp) -> io::Result<()> {
+        if self.over || !self.output.is_full(now) {
+            return Ok(());
+        }
+        self.next_file(now)
     }
 
     fn next_file(&mut self, now: Timestamp) -> io::Result<()> {
-        self.end_file(now)?;
-        self.output.next_file(now)?;
-        self.begin_file(now)
-    }
-
-    fn begin_file(&mut self, now: Timestamp) -> io::Result<()> {
-        let section = self.section.clone();
-        self.needed(|to| pcapng::section_header(to, &section))?;
-        for number in 0..self.interfaces.len() {
-            let state = &mut self.interfaces[number];
-            (state.delivered, state.start) = (0, now.0);
-            let description = state.description.clone();
-            self.describe(&description)?;
-        }
-        let randoms = self.live.keys().copied().collect::<HashSet<_>>();
-        let mut lines = Vec::new();
-        for random in randoms {
-            if self.hold.has_ended(&random) {
-                self.live.remove(&random);
-            } else if let Some(known) = self.live.peek(&random) {
-                lines.extend_from_slice(known);
+        let number = self.files.next_number();
+        let replaced = match self.output.next_file(number, now)? {
+            NextFile::Begun { replaced } => replaced,
+            NextFile::None => {
+                self.over = true;
+                return Ok(());
             }
+        };
+        let kernel = self.interfaces.iter().map(|(_, counts)| *counts);
+        self.files.end_turn(kernel);
+        self.hold.begin_file(number);
+        if let Some(replaced) = replaced {
+            self.files.remove(replaced);
+            self.hold.close_file(replaced);
         }
-        if lines.is_empty() {
-            return Ok(());
+        self.begin_file(number, now)?;
+        while self.files.open.len() > self.options.drain + 1 {
+            let oldest = self.files.open[0].number;
+            self.end_file(oldest, now)?;
         }
-        // What waits to be written is among them.
-        self.lines.clear();
-        self.needed(|to| pcapng::decryption_secrets(to, &lines))
+        self.end_drained()
     }
 
-    fn end_file(&mut self, now: Timestamp) -> io::Result<()> {
-        for number in 0..self.interfaces.len() {
-            let state = &self.interfaces[number];
-            let statistics = Statistics {
-                start: state.start,
-                end: now.0,
-                received: state.kernel.received,
-                dropped_by_interface: state.kernel.dropped_by_interface,
-                dropped_by_kernel: state.kernel.dropped_by_kernel,
-                delivered: state.delivered,
-            };
-            self.needed(|to| pcapng::interface_statistics(to, number as u32, &statistics))?;
+    fn end_drained(&mut self) -> io::Result<()> {
+        let now = self.files.latest;
+        let mut drained = self.hold.drained().into_iter();
+        drained.try_for_each(|file| self.end_file(file, now))
+    }
+
+    fn begin_file(&mut self, number: FileNumber, now: Timestamp) -> io::Result<()> {
+        self.files.open.push(OpenFile::new(number, REMEMBERED));
+        let at = self.files.open.len() - 1;
+        let section = self.section.clone();
+        self.needed(at, |to| pcapng::section_header(to, &section))?;
+        for known in 0..self.interfaces.len() {
+            let (description, counts) = self.interfaces[known].clone();
+            self.needed(at, |to| pcapng::interface_description(to, &description))?;
+            self.files.open[at].add_interface(counts, now);
         }
         Ok(())
     }
 
-    fn needed(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+    /// Nothing more goes there, whatever becomes of its end.
+    fn end_file(&mut self, number: FileNumber, now: Timestamp) -> io::Result<()> {
+        self.hold.close_file(number);
+        let at = self.files.place(Some(number));
+        let kernel: Vec<_> = self.interfaces.iter().map(|(_, counts)| *counts).collect();
+        let all = self.files.open[at].statistics(&kernel, now);
+        let ended = self.write_secrets(at).and_then(|()| {
+            let mut each = (0..).zip(&all);
+            each.try_for_each(|(interface, statistics)| {
+                self.needed(at, |to| {
+                    pcapng::interface_statistics(to, interface, statistics);
+                })
+            })
+        });
+        self.files.remove(number);
+        ended.and(self.output.close(number))
+    }
+
+    fn needed(&mut self, at: usize, encode: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let block = &mut self.scratch.head;
         block.clear();
         encode(block);
+        let file = self.files.open[at].number;
         self.output
-            .write([block, &[], &[]], BlockKind::Needed)
+            .write(file, [block, &[], &[]], BlockKind::Needed)
             .map(drop)
     }
 }

@@ -282,6 +282,12 @@ pub(crate) struct PacketArgs {
     )]
     pub(crate) snaplen: u32,
 
+    /// With -C or -G: a connection stays in the file in which it began, so that each file decrypts
+    /// alone, but for no longer than N files later; 0 cuts it where files change, as tcpdump does
+    /// [default: 64; with -C and -W half of -W]
+    #[arg(long, value_name = "N")]
+    pub(crate) drain: Option<u32>,
+
     /// End after N packets
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,

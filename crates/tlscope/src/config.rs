@@ -72,6 +72,8 @@ pub(crate) struct PacketConfig {
     pub(crate) filter: String,
     pub(crate) to: Destination,
     pub(crate) rotation: Rotation,
+    /// Earlier files that stay open for their connections, at most.
+    pub(crate) drain: usize,
     pub(crate) count: Option<u64>,
     pub(crate) hold: Duration,
 }
@@ -245,6 +247,7 @@ fn packets(wanted: &Wanted, args: &CaptureArgs) -> Result<Option<PacketConfig>> 
     check_expression(&filter)?;
     let default = || format!("tlscope_{}.pcapng", wanted.name).into();
     let file = packets.pcapfile.clone().unwrap_or_else(default);
+    let rotation = rotation(args, &file)?;
     Ok(Some(PacketConfig {
         interface,
         snapshot_length: match packets.snaplen {
@@ -253,7 +256,8 @@ fn packets(wanted: &Wanted, args: &CaptureArgs) -> Result<Option<PacketConfig>> 
         },
         filter,
         to: Destination::new(&file),
-        rotation: rotation(args, &file)?,
+        rotation,
+        drain: drain(packets.drain, rotation)?,
         count: packets.count,
         hold: Duration::from_millis(packets.hold),
     }))
@@ -275,6 +279,23 @@ fn rotation(args: &CaptureArgs, file: &Path) -> Result<Rotation> {
         return Err(anyhow!("-C and -G make several files: stdout is one"));
     }
     Ok(rotation)
+}
+
+/// How many earlier files stay open. Where names come round again, a file that is
+/// overwritten takes with it what went there last: half of what tcpdump would keep stays.
+fn drain(asked: Option<u32>, rotation: Rotation) -> Result<usize> {
+    /// Open files cost descriptors, of which a process has 1024.
+    const MOST: u32 = 64;
+    if asked.is_some() && rotation == Rotation::default() {
+        return Err(anyhow!(
+            "--drain is about files that follow each other: it needs -C or -G"
+        ));
+    }
+    let usual = match (rotation.bytes, rotation.files) {
+        (Some(_), Some(files)) => files / 2,
+        _ => MOST,
+    };
+    Ok(asked.unwrap_or(usual).min(MOST) as usize)
 }
 
 fn plaintext(args: &CaptureArgs) -> Result<Plaintext> {

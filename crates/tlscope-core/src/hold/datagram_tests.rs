@@ -1,6 +1,6 @@
 //! Flows of DTLS and QUIC.
 
-use super::tests::{CLIENT, RANDOM, SERVER, TLS13};
+use super::tests::{CLIENT, RANDOM, SERVER, TLS13, WRITE, anywhere};
 use super::*;
 use crate::packet::{LinkType, build, dissect};
 use crate::quic::{Version, build as quic};
@@ -25,7 +25,7 @@ impl Talk {
         let ends = [CLIENT, SERVER].map(|end| end.parse().unwrap());
         let frame = build::udp(ends[side], ends[1 - side], payload);
         self.packets += 1;
-        self.hold.packet(
+        let verdict = self.hold.packet(
             Frame {
                 interface: 0,
                 time: Timestamp(self.packets),
@@ -36,7 +36,8 @@ impl Talk {
             Moment::default(),
             || true,
             |_| self.hellos += 1,
-        )
+        );
+        anywhere(verdict)
     }
 
     fn secrets(&mut self, random: ClientRandom, labels: &[&str]) -> usize {
@@ -59,13 +60,13 @@ fn initial(number: u16, random: ClientRandom, early: bool) -> Vec<u8> {
 #[test]
 fn quic_waits_from_the_servers_first_packet() {
     let mut talk = Talk::new();
-    assert_eq!(talk.send(0, &initial(0, RANDOM, false)), Verdict::Write);
+    assert_eq!(talk.send(0, &initial(0, RANDOM, false)), WRITE);
     assert_eq!(talk.hellos, 1);
     assert_eq!(talk.send(1, &quic::answer()), Verdict::Held);
     assert_eq!(talk.send(0, &initial(1, RANDOM, false)), Verdict::Held);
     assert_eq!(talk.secrets(RANDOM, &TLS13[..3]), 0);
     assert_eq!(talk.secrets(RANDOM, &TLS13[3..]), 2);
-    assert_eq!(talk.send(1, &[0x41; 40]), Verdict::Write);
+    assert_eq!(talk.send(1, &[0x41; 40]), WRITE);
     assert_eq!(talk.hellos, 1);
 }
 
@@ -82,17 +83,17 @@ fn a_hello_in_several_packets_and_frames_is_put_together() {
     talk.send(0, &packet(1, &quic::crypto(20, second)));
     assert_eq!(talk.hellos, 1);
     talk.secrets(RANDOM, &TLS13);
-    assert_eq!(talk.send(1, &quic::answer()), Verdict::Write);
+    assert_eq!(talk.send(1, &quic::answer()), WRITE);
 }
 
 #[test]
 fn after_a_retry_keys_are_made_of_the_new_id() {
     let mut talk = Talk::new();
     talk.send(0, &initial(0, RANDOM, false));
-    assert_eq!(talk.send(1, &quic::retry(b"other")), Verdict::Write);
+    assert_eq!(talk.send(1, &quic::retry(b"other")), WRITE);
     let hello = quic::crypto(0, &quic::client_hello(RANDOM, false));
     let again = quic::initial(Version::One, b"other", b"other", 1, &hello);
-    assert_eq!(talk.send(0, &again), Verdict::Write);
+    assert_eq!(talk.send(0, &again), WRITE);
     assert_eq!(talk.send(1, &quic::answer()), Verdict::Held);
     assert_eq!(talk.secrets(RANDOM, &TLS13), 1);
 }
@@ -118,18 +119,18 @@ fn early_data_of_quic_waits_once() {
     assert_eq!(talk.send(0, &initial(0, RANDOM, true)), Verdict::Held);
     assert_eq!(talk.after(1000), 1);
     // Sent again, as the server is silent.
-    assert_eq!(talk.send(0, &initial(1, RANDOM, true)), Verdict::Write);
+    assert_eq!(talk.send(0, &initial(1, RANDOM, true)), WRITE);
 }
 
 #[test]
 fn the_port_serves_the_next_connection() {
     let mut talk = Talk::new();
     for (round, random) in [[1; 32], [2; 32]].into_iter().enumerate() {
-        assert_eq!(talk.send(0, &initial(0, random, false)), Verdict::Write);
+        assert_eq!(talk.send(0, &initial(0, random, false)), WRITE);
         assert_eq!(talk.hellos, round + 1);
         assert_eq!(talk.send(1, &quic::answer()), Verdict::Held);
         assert_eq!(talk.secrets(random, &TLS13), 1);
-        assert_eq!(talk.send(0, &[0x41; 40]), Verdict::Write);
+        assert_eq!(talk.send(0, &[0x41; 40]), WRITE);
     }
 }
 
@@ -164,24 +165,24 @@ fn dtls_waits_from_change_cipher_spec() {
     let mut talk = Talk::new();
     for (cookie, cut) in [(&b""[..], 10), (b"cookie", 20)] {
         for fragment in dtls_hello(RANDOM, cookie, cut) {
-            assert_eq!(talk.send(0, &fragment), Verdict::Write);
+            assert_eq!(talk.send(0, &fragment), WRITE);
         }
         assert_eq!(talk.hellos, 1);
         // HelloVerifyRequest, or the server's flight.
-        assert_eq!(talk.send(1, &dtls_record(22, &[3; 30])), Verdict::Write);
+        assert_eq!(talk.send(1, &dtls_record(22, &[3; 30])), WRITE);
     }
     let flight = [dtls_record(22, &[16; 40]), dtls_record(20, &[1])].concat();
     assert_eq!(talk.send(0, &flight), Verdict::Held);
     assert_eq!(talk.secrets(RANDOM, &["CLIENT_RANDOM"]), 1);
-    assert_eq!(talk.send(1, &dtls_record(20, &[1])), Verdict::Write);
+    assert_eq!(talk.send(1, &dtls_record(20, &[1])), WRITE);
 }
 
 #[test]
 fn other_datagrams_pass() {
     let mut talk = Talk::new();
     for payload in [&b"\x12\x34\x01\x00 a question to DNS"[..], &quic::answer()] {
-        assert_eq!(talk.send(1, payload), Verdict::Write);
-        assert_eq!(talk.send(0, payload), Verdict::Write);
+        assert_eq!(talk.send(1, payload), WRITE);
+        assert_eq!(talk.send(0, payload), WRITE);
     }
     assert_eq!(talk.after(5000), 0);
 }

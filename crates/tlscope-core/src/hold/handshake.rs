@@ -15,7 +15,7 @@ mod records;
 use std::net::SocketAddr;
 
 use crate::packet::Segment;
-use crate::tls::{ClientHello, ClientRandom, begins_client_hello};
+use crate::tls::{ClientHello, ClientRandom, RecordKind, begins_client_hello, record_kind};
 use crate::{dtls, quic};
 use datagrams::{Dtls, Quic};
 use records::Records;
@@ -95,6 +95,8 @@ pub(super) struct Handshake {
     need: Need,
     /// Once the client has said it.
     random: Option<ClientRandom>,
+    /// The client sends with the keys of TLS 1.2.
+    client_changed: bool,
     broken: bool,
 }
 
@@ -120,20 +122,24 @@ impl Handshake {
             transport,
             need: Need::Nothing,
             random: None,
+            client_changed: false,
             broken: false,
         })
     }
 
     /// Gives the `ClientHello` when the segment completes one.
     pub(super) fn segment(&mut self, segment: &Segment<'_>) -> Option<ClientHello> {
-        if self.is_over() || segment.payload.is_empty() {
-            return None;
-        }
         let side = if segment.endpoints.source == self.client {
             Side::Client
         } else {
             Side::Server
         };
+        if side == Side::Client && is_change_cipher_spec(segment) {
+            self.client_changed = true;
+        }
+        if self.is_over() || segment.payload.is_empty() {
+            return None;
+        }
         let mut signs = Vec::new();
         match (&mut self.transport, segment.tcp) {
             (Transport::Records(records), Some(header)) => {
@@ -155,7 +161,10 @@ impl Handshake {
                     self.random = Some(hello.random);
                     learned = Some(hello);
                 }
-                Sign::Need(need) => self.need = self.need.max(need),
+                Sign::Need(need) => {
+                    self.client_changed |= side == Side::Client;
+                    self.need = self.need.max(need);
+                }
                 Sign::Broken => self.broken = true,
             }
         }
@@ -181,6 +190,21 @@ impl Handshake {
         matches!(self.need, Need::Master | Need::Tls13)
     }
 
+    /// Whether the segment, which is still to be given to `segment`, belongs to a
+    /// renegotiation: a handshake record of a client that has changed its keys, and
+    /// what follows it. That of its own Finished goes with `ChangeCipherSpec`.
+    pub(super) fn is_renewed_by(&self, segment: &Segment<'_>, under_way: bool) -> bool {
+        if self.client_of_tls12().is_none() {
+            return false;
+        }
+        let begun = self.client_changed && segment.endpoints.source == self.client;
+        match record_kind(segment.payload) {
+            Some(RecordKind::Handshake) => begun || under_way,
+            Some(RecordKind::ChangeCipherSpec) => under_way,
+            _ => false,
+        }
+    }
+
     /// Over TCP alone: renegotiations of DTLS are not watched for.
     pub(super) fn client_of_tls12(&self) -> Option<SocketAddr> {
         let records = matches!(self.transport, Transport::Records(_));
@@ -192,4 +216,8 @@ impl Handshake {
             self.need = Need::Nothing;
         }
     }
+}
+
+fn is_change_cipher_spec(segment: &Segment<'_>) -> bool {
+    segment.tcp.is_some() && record_kind(segment.payload) == Some(RecordKind::ChangeCipherSpec)
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use tlscope_core::event::Timestamp;
-use tlscope_core::recording::{BlockKind, BlockOutput};
+use tlscope_core::recording::{BlockKind, BlockOutput, FileNumber, NextFile};
 
 use super::outputs::unwritable;
 use crate::config::{Destination, Rotation};
@@ -23,7 +23,7 @@ use pipe::PipeOutput;
 
 #[derive(Debug)]
 pub(super) enum Blocks {
-    File(FileOutput),
+    Files(FileOutput),
     Pipe(PipeOutput),
 }
 
@@ -41,31 +41,23 @@ impl Blocks {
                     .with_context(|| path.display().to_string())
             }
             Destination::File(path) => FileOutput::create(path, rotation, now)
-                .map(Self::File)
+                .map(Self::Files)
                 .with_context(|| unwritable(path)),
         }
     }
 
     fn of(file: File) -> io::Result<Self> {
         Ok(if file.metadata()?.is_file() {
-            Self::File(FileOutput::single(file))
+            Self::Files(FileOutput::single(file))
         } else {
             Self::Pipe(PipeOutput::start(file)?)
         })
     }
 
-    /// No further file is to begin.
-    pub(super) fn is_complete(&self) -> bool {
-        match self {
-            Self::File(file) => file.is_complete(),
-            Self::Pipe(_) => false,
-        }
-    }
-
     /// Gives up on a reader that takes nothing; bytes that it did not take.
     pub(super) fn close(self) -> io::Result<u64> {
         match self {
-            Self::File(_) => Ok(0),
+            Self::Files(_) => Ok(0),
             Self::Pipe(pipe) => pipe.close(),
         }
     }
@@ -74,28 +66,35 @@ impl Blocks {
 impl BlockOutput for Blocks {
     fn is_full(&self, now: Timestamp) -> bool {
         match self {
-            Self::File(file) => file.is_full(now),
+            Self::Files(files) => files.is_full(now),
             Self::Pipe(_) => false,
         }
     }
 
-    fn next_file(&mut self, now: Timestamp) -> io::Result<()> {
+    fn next_file(&mut self, number: FileNumber, now: Timestamp) -> io::Result<NextFile> {
         match self {
-            Self::File(file) => file.next(now),
-            Self::Pipe(_) => Ok(()),
+            Self::Files(files) => files.next(number, now),
+            Self::Pipe(_) => Ok(NextFile::None),
         }
     }
 
-    fn write(&mut self, block: [&[u8]; 3], kind: BlockKind) -> io::Result<bool> {
+    fn write(&mut self, file: FileNumber, block: [&[u8]; 3], kind: BlockKind) -> io::Result<bool> {
         match self {
-            Self::File(file) => file.write(block).map(|()| true),
+            Self::Files(files) => files.write(file, block).map(|()| true),
             Self::Pipe(pipe) => pipe.write(block, kind),
+        }
+    }
+
+    fn close(&mut self, file: FileNumber) -> io::Result<()> {
+        match self {
+            Self::Files(files) => files.close(file),
+            Self::Pipe(_) => Ok(()),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::File(file) => file.flush(),
+            Self::Files(files) => files.flush(),
             Self::Pipe(pipe) => pipe.flush(),
         }
     }

@@ -31,8 +31,9 @@ const LAST_BLOCK: Duration = Duration::from_millis(2 * BLOCK_TIMEOUT_MS as u64);
 
 #[derive(Debug)]
 pub(super) struct Recorder {
-    /// `None` once the interface has gone.
+    /// `None` once the interface has gone, or nothing more is wanted of it.
     source: Option<PacketSource>,
+    gone: bool,
     recording: Recording<Blocks>,
     began: Instant,
     interfaces: Interfaces,
@@ -80,6 +81,7 @@ impl Recorder {
                 ..HoldOptions::default()
             },
             count: packets.count,
+            drain: packets.drain,
         };
         let mut recording =
             Recording::new(blocks, section(), options, now).context("pcapng output")?;
@@ -106,6 +108,7 @@ impl Recorder {
                 of_any: (packets.interface == ANY).then(HashMap::new),
             },
             source: Some(source),
+            gone: false,
             counts: PacketCounts::default(),
         })
     }
@@ -151,6 +154,7 @@ impl Recorder {
                 eprintln!("tlscope: {gone}; its capture ends here");
                 self.count();
                 self.source = None;
+                self.gone = true;
                 Ok(())
             }
         }
@@ -163,16 +167,15 @@ impl Recorder {
 
     /// Nothing more is to be captured.
     pub(super) fn is_complete(&self) -> bool {
-        self.source.is_none()
-            || self.recording.is_complete()
-            || self.recording.output().is_complete()
+        self.source.is_none() || self.recording.is_complete()
     }
 
     pub(super) fn interface_is_gone(&self) -> bool {
-        self.source.is_none()
+        self.gone
     }
 
-    /// Takes what was on its way when the capture was told to end.
+    /// Takes what was on its way when the capture was told to end. What comes later is
+    /// no loss, and not counted as one.
     pub(super) fn read_last(&mut self) -> io::Result<()> {
         let end = Instant::now() + LAST_BLOCK;
         while Instant::now() < end && !self.is_complete() {
@@ -180,6 +183,7 @@ impl Recorder {
             self.read()?;
         }
         self.count();
+        self.source = None;
         Ok(())
     }
 
@@ -255,6 +259,10 @@ impl RecorderSummary {
             ),
             ("packets of other processes dropped", hold.unwanted),
             ("packets released early: too many waited", hold.for_memory),
+            (
+                "connections that outlived their file: they go on in a later one, undecrypted",
+                hold.outlived,
+            ),
             ("packets dropped: the output is too slow", recording.dropped),
             ("bytes that the reader did not take", self.not_taken),
             ("duplicate secrets dropped", recording.duplicate_secrets),

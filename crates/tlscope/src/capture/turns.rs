@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tlscope_core::event::Timestamp;
 use tlscope_probe::events::monotonic_ns;
@@ -28,15 +28,15 @@ impl Turns {
         path: &Path,
         rotation: Rotation,
         now: Timestamp,
-    ) -> io::Result<(Self, File)> {
+    ) -> io::Result<(Self, Named)> {
         let mut names = FileNames::new(path, rotation);
-        let file = create_private(&names.next(now))?;
+        let first = Named::create(names.next(now))?;
         let turns = Self {
             names,
             rotation,
             began: now,
         };
-        Ok((turns, file))
+        Ok((turns, first))
     }
 
     /// A file of this size is to be followed by the next.
@@ -52,13 +52,27 @@ impl Turns {
     }
 
     /// The last file of all is followed by none.
-    pub(super) fn next(&mut self, now: Timestamp) -> io::Result<Option<File>> {
+    pub(super) fn next(&mut self, now: Timestamp) -> io::Result<Option<Named>> {
         if self.names.was_last() {
             return Ok(None);
         }
-        let file = create_private(&self.names.next(now))?;
+        let next = Named::create(self.names.next(now))?;
         self.began = now;
-        Ok(Some(file))
+        Ok(Some(next))
+    }
+}
+
+/// A file, and under what name: a later one may take it.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+}
+
+impl Named {
+    fn create(path: PathBuf) -> io::Result<Self> {
+        let file = create_private(&path)?;
+        Ok(Self { path, file })
     }
 }
 
@@ -73,9 +87,9 @@ pub(super) struct PlaintextFiles {
 
 impl PlaintextFiles {
     pub(super) fn create(path: &Path, rotation: Rotation) -> io::Result<Self> {
-        let (turns, file) = Turns::begin(path, rotation, now())?;
+        let (turns, first) = Turns::begin(path, rotation, now())?;
         Ok(Self {
-            file,
+            file: first.file,
             turns,
             written: 0,
             between: true,
@@ -85,7 +99,7 @@ impl PlaintextFiles {
     /// After the last file nobody takes more: that is an end, not a failure.
     fn turn(&mut self, now: Timestamp) -> io::Result<()> {
         let next = self.turns.next(now)?;
-        self.file = next.ok_or(io::ErrorKind::BrokenPipe)?;
+        self.file = next.ok_or(io::ErrorKind::BrokenPipe)?.file;
         self.written = 0;
         Ok(())
     }

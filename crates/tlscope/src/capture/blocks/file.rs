@@ -1,12 +1,14 @@
-//! Files in turn, as tcpdump's -C, -G and -W have them.
+//! Files in turn, as tcpdump's -C, -G and -W have them; of those whose turn is over
+//! some are still written to.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tlscope_core::event::Timestamp;
+use tlscope_core::recording::{FileNumber, NextFile};
 
-use crate::capture::turns::Turns;
+use crate::capture::turns::{Named, Turns};
 use crate::config::Rotation;
 
 /// Small blocks are gathered up to so many bytes.
@@ -16,63 +18,104 @@ const LARGE: usize = 8 * 1024;
 
 #[derive(Debug)]
 pub(in crate::capture) struct FileOutput {
-    file: File,
+    /// The last one is current.
+    open: Vec<OpenFile>,
     turns: Option<Turns>,
+    /// Bytes since the current file began, whichever file they are in: so there are as
+    /// many files as tcpdump makes, and -W bounds what is on the disk as it does there.
+    in_turn: u64,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    number: FileNumber,
+    path: PathBuf,
+    file: File,
     /// Whole blocks, not yet written.
     gathered: Vec<u8>,
     /// Bytes of whole blocks in the file.
     written: u64,
-    complete: bool,
+    /// There was no room for more.
+    failed: bool,
 }
 
 impl FileOutput {
     pub(super) fn create(path: &Path, rotation: Rotation, now: Timestamp) -> io::Result<Self> {
-        let (turns, file) = Turns::begin(path, rotation, now)?;
+        let (turns, Named { path, file }) = Turns::begin(path, rotation, now)?;
         Ok(Self {
             turns: Some(turns),
-            ..Self::single(file)
+            open: vec![OpenFile::new(FileNumber::default(), path, file)],
+            in_turn: 0,
         })
     }
 
     /// A file that another opened: it never gives way to a next one.
     pub(super) fn single(file: File) -> Self {
         Self {
-            file,
             turns: None,
-            gathered: Vec::with_capacity(GATHER + LARGE),
-            written: 0,
-            complete: false,
+            open: vec![OpenFile::new(FileNumber::default(), PathBuf::new(), file)],
+            in_turn: 0,
         }
-    }
-
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete
     }
 
     pub(super) fn is_full(&self, now: Timestamp) -> bool {
-        let size = self.written + self.gathered.len() as u64;
-        let full = |turns: &Turns| turns.is_full(size, now);
-        !self.complete && self.turns.as_ref().is_some_and(full)
+        let full = |turns: &Turns| turns.is_full(self.in_turn, now);
+        self.turns.as_ref().is_some_and(full)
     }
 
-    /// The last file of all is followed by none.
-    pub(super) fn next(&mut self, now: Timestamp) -> io::Result<()> {
+    pub(super) fn next(&mut self, number: FileNumber, now: Timestamp) -> io::Result<NextFile> {
         self.flush()?;
-        let Some(turns) = &mut self.turns else {
+        let next = self.turns.as_mut().map(|turns| turns.next(now));
+        let Some(Named { path, file }) = next.transpose()?.flatten() else {
+            return Ok(NextFile::None);
+        };
+        // Creating it has emptied the one that had its name.
+        let at = self.open.iter().position(|open| open.path == path);
+        let replaced = at.map(|at| self.open.remove(at).number);
+        self.open.push(OpenFile::new(number, path, file));
+        self.in_turn = 0;
+        Ok(NextFile::Begun { replaced })
+    }
+
+    pub(super) fn write(&mut self, file: FileNumber, block: [&[u8]; 3]) -> io::Result<()> {
+        let length: usize = block.iter().map(|part| part.len()).sum();
+        self.in_turn += length as u64;
+        match self.open.iter_mut().rfind(|open| open.number == file) {
+            Some(open) => open.write(block, length),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn close(&mut self, file: FileNumber) -> io::Result<()> {
+        let Some(at) = self.open.iter().position(|open| open.number == file) else {
             return Ok(());
         };
-        match turns.next(now)? {
-            Some(file) => (self.file, self.written) = (file, 0),
-            None => self.complete = true,
-        }
-        Ok(())
+        self.open.remove(at).flush()
     }
 
-    pub(super) fn write(&mut self, block: [&[u8]; 3]) -> io::Result<()> {
-        if self.complete {
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        // All of them, also where one has no room.
+        let each: Vec<_> = self.open.iter_mut().map(OpenFile::flush).collect();
+        each.into_iter().collect()
+    }
+}
+
+impl OpenFile {
+    fn new(number: FileNumber, path: PathBuf, file: File) -> Self {
+        Self {
+            number,
+            path,
+            file,
+            gathered: Vec::new(),
+            written: 0,
+            failed: false,
+        }
+    }
+
+    fn write(&mut self, block: [&[u8]; 3], length: usize) -> io::Result<()> {
+        if self.failed {
             return Ok(());
         }
-        let length: usize = block.iter().map(|part| part.len()).sum();
         if length >= LARGE {
             self.flush()?;
             return self.put(block);
@@ -86,8 +129,8 @@ impl FileOutput {
         Ok(())
     }
 
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        if self.gathered.is_empty() {
+    fn flush(&mut self) -> io::Result<()> {
+        if self.gathered.is_empty() || self.failed {
             return Ok(());
         }
         let gathered = std::mem::take(&mut self.gathered);
@@ -122,7 +165,7 @@ impl FileOutput {
     fn cut_back(&mut self, parts: [&[u8]; 3], done: usize, error: io::Error) -> io::Error {
         self.written += whole_blocks(parts[0], done);
         let _ = self.file.set_len(self.written);
-        self.complete = true;
+        self.failed = true;
         error
     }
 }
