@@ -52,7 +52,9 @@ impl Attacher {
             if plan.is_token() {
                 return false;
             }
-            eprintln!("tlscope: {shown}: {title}: nothing in it can serve this mode");
+            self.note(format_args!(
+                "tlscope: {shown}: {title}: nothing in it can serve this mode"
+            ));
             return false;
         }
         match self.tracer().attach(plan, &image.path()) {
