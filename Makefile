@@ -56,7 +56,7 @@ demo:
 	$(CARGO) build --release --locked -p tlscope
 	@scripts/demo.sh $(TARGET)/release/tlscope
 
-test: lint unit e2e
+test: lint unit e2e kernels-quick
 
 lint:
 	@scripts/packages.sh $(TEST_PACKAGES)
@@ -90,15 +90,15 @@ zoo-quick:
 		$(CARGO) test --profile checked --locked -p tlscope-tests --test zoo
 
 # Kernels, qemu and user space come from Debian's packages into .cache/kernels; nothing is installed.
-kernels: KERNEL_ARCHS := x86_64 aarch64
+kernels: GUEST_PROFILE := release
 kernels: KERNEL_ARGUMENTS := $(if $(KERNEL),"$(KERNEL)")
-kernels-quick: KERNEL_ARCHS := x86_64 aarch64
+kernels-quick: GUEST_PROFILE := guest
 kernels-quick: KERNEL_ARGUMENTS := --quick
 kernels kernels-quick:
 	@scripts/packages.sh $(TEST_PACKAGES) $(DIST_PACKAGES)
-	@TLSCOPE_GUEST=1 CARGO=$(CARGO) scripts/dist.sh $(KERNEL_ARCHS)
-	$(CARGO) build --release --locked -p tlscope-tests --bin kernels
-	$(TARGET)/release/kernels $(KERNEL_ARGUMENTS)
+	@TLSCOPE_GUEST=$(GUEST_PROFILE) CARGO=$(CARGO) scripts/dist.sh x86_64 aarch64
+	$(CARGO) build --profile checked --locked -p tlscope-tests --bin kernels
+	$(TARGET)/checked/kernels $(KERNEL_ARGUMENTS)
 
 http-load:
 	@scripts/packages.sh $(TEST_PACKAGES)

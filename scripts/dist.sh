@@ -1,6 +1,6 @@
 #!/bin/bash
 # dist.sh ARCH...: one static program for each architecture into dist/, with SHA256SUMS.
-# With TLSCOPE_GUEST=1 the programs that `make kernels` runs in machines, too.
+# With TLSCOPE_GUEST=PROFILE the programs that `make kernels` runs in machines, into the cache.
 # The C compiler is zig's: one package holds musl and the kernel's headers for both.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,9 +9,8 @@ ZIG=0.15.2
 LIBPCAP_SUITE=bookworm
 cache=${TLSCOPE_DIST_CACHE:-$PWD/.cache/dist}
 cargo=${CARGO:-cargo}
-# `checked` builds in a fraction of the time, for work on `make kernels`.
-profile=${TLSCOPE_DIST_PROFILE:-release}
-mkdir -p "$cache" dist
+profile=${TLSCOPE_GUEST:-release}
+mkdir -p "$cache"
 
 # Makes DIRECTORY by `COMMAND DIRECTORY`, whole or not at all, unless it is there.
 once() {
@@ -125,13 +124,17 @@ build() {
 		"CARGO_TARGET_${name^^}_LINKER=rust-lld" \
 		"CARGO_TARGET_${name^^}_RUSTFLAGS=-Clinker-flavor=ld.lld -Clink-self-contained=yes" \
 		"$cargo" build --profile "$profile" --locked --target "$target" -p tlscope --features tlscope/static "${guest[@]}"
-	local program=dist/tlscope-$arch built=${CARGO_TARGET_DIR:-target}/$target/$profile
-	cp "$built/tlscope" "$program"
-	! readelf --dynamic --wide "$program" | grep -q NEEDED || {
-		echo "$program is not static" >&2
+	local built=${CARGO_TARGET_DIR:-target}/$target/$profile
+	! readelf --dynamic --wide "$built/tlscope" | grep -q NEEDED || {
+		echo "$built/tlscope is not static" >&2
 		exit 1
 	}
-	[ ${#guest[@]} -eq 0 ] || cp "$built/guest" "$cache/$arch/guest"
+	if [ ${#guest[@]} -gt 0 ]; then
+		cp "$built/tlscope" "$built/guest" "$cache/$arch/"
+	else
+		mkdir -p dist
+		cp "$built/tlscope" "dist/tlscope-$arch"
+	fi
 }
 
 guest=()
@@ -147,5 +150,4 @@ print(os.path.dirname(path))')
 for arch in "$@"; do
 	build "$arch"
 done
-(cd dist && sha256sum tlscope-* >SHA256SUMS)
-cat dist/SHA256SUMS
+[ ${#guest[@]} -gt 0 ] || (cd dist && sha256sum tlscope-* | tee SHA256SUMS)

@@ -130,3 +130,26 @@ fn what_an_object_cannot_do_is_refused_by_name() {
         assert!(finished.stderr.contains(&words), "{}", finished.stderr);
     }
 }
+
+/// 4.18 looks at no more than 131072 instructions of a program, along all its branches, and it
+/// recognises fewer states that it has seen before: so there has to be room.
+#[test]
+fn the_verifier_has_little_to_do_with_the_noncore_object() {
+    const LOOKED_AT_MAX: u64 = 131_072 / 8;
+    let scene = Scene::new("verified");
+    let capture = Tlscope::new("all").object(2).start(&scene);
+    let directory = format!("/proc/{}/fdinfo", capture.pid());
+    let looked_at: Vec<u64> = fs::read_dir(directory)
+        .expect("a running process")
+        .flatten()
+        .filter_map(|entry| {
+            let text = fs::read_to_string(entry.path()).ok()?;
+            let value = text.split_once("verified_insns:")?.1;
+            value.split_whitespace().next()?.parse().ok()
+        })
+        .collect();
+    drop(capture.stop());
+    assert!(looked_at.len() > 20, "{} programs", looked_at.len());
+    let most = looked_at.into_iter().max();
+    assert!(most < Some(LOOKED_AT_MAX), "{most:?} instructions");
+}

@@ -138,12 +138,21 @@ static __always_inline int packet_return(struct pt_regs *ctx)
 /* A session program's entry returns 1 to spare the target the return probe. */
 #ifdef TLSCOPE_CORE
 extern bool bpf_session_is_return(void) __ksym __weak;
+/* Kernel 7 hands it the context; libbpf leaves out what follows the underscores. */
+extern bool bpf_session_is_return___of(void *ctx) __ksym __weak;
+
+static __always_inline bool session_returns(void *ctx)
+{
+	if (bpf_ksym_exists(bpf_session_is_return___of))
+		return bpf_session_is_return___of(ctx);
+	return bpf_session_is_return();
+}
 
 #define DEFINE_SESSION(name, on_entry, on_return)                                                  \
 	SEC("uprobe.session")                                                                      \
 	int name##_session(struct pt_regs *ctx)                                                    \
 	{                                                                                          \
-		if (bpf_session_is_return())                                                       \
+		if (session_returns(ctx))                                                          \
 			return on_return;                                                          \
 		if (!wanted())                                                                     \
 			return 1;                                                                  \

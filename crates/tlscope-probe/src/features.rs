@@ -121,11 +121,6 @@ impl Features {
             AttachMode::Tracefs => self.tracefs,
         }
     }
-
-    /// The best of these, which are in order.
-    pub fn best_mode(&self, modes: &[AttachMode]) -> Option<AttachMode> {
-        modes.iter().copied().find(|mode| self.has_mode(*mode))
-    }
 }
 
 /// Whether this process may load tracing programs at all: `EPERM` if not. The

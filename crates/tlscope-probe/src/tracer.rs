@@ -131,30 +131,39 @@ impl Tracer {
         let mut last = None;
         for kind in kinds {
             match Self::load_kind(options, *kind, features) {
-                Ok(tracer) => return Ok(tracer),
-                Err(LoadError::Refused { .. }) if features::keeps_its_memory_confidential() => {
-                    return Err(LoadError::LockedDown);
-                }
-                Err(error @ LoadError::Buffer { .. }) => return Err(error),
-                Err(error) => last = Some(error),
+                Err(error @ LoadError::Refused { .. }) => last = Some(error),
+                result => return result,
             }
         }
         Err(last.expect("there is an object to load"))
     }
 
+    /// By the best attach mode whose programs the kernel takes, or the one asked for.
     fn load_kind(
         options: &Options,
         kind: ObjectKind,
         features: Features,
     ) -> Result<Self, LoadError> {
-        let modes = kind.attach_modes();
-        let mode = match options.mode {
-            Some(mode) if !modes.contains(&mode) || !features.has_mode(mode) => {
-                return Err(LoadError::ModeUnsupported(mode));
-            }
-            Some(mode) => mode,
-            None => features.best_mode(modes).ok_or(LoadError::NoMode)?,
+        let has = |mode: &&AttachMode| features.has_mode(**mode);
+        let asked_for = |mode: &&AttachMode| options.mode.is_none_or(|asked| asked == **mode);
+        let modes = kind.attach_modes().iter().filter(has).filter(asked_for);
+        let mut last = match options.mode {
+            Some(mode) => LoadError::ModeUnsupported(mode),
+            None => LoadError::NoMode,
         };
+        for mode in modes {
+            match Self::load_by(options, kind, *mode) {
+                Err(LoadError::Refused { .. }) if features::keeps_its_memory_confidential() => {
+                    return Err(LoadError::LockedDown);
+                }
+                Err(error @ LoadError::Refused { .. }) => last = error,
+                result => return result,
+            }
+        }
+        Err(last)
+    }
+
+    fn load_by(options: &Options, kind: ObjectKind, mode: AttachMode) -> Result<Self, LoadError> {
         let shard_bytes = options.shard_bytes.max(PAGE).next_power_of_two();
         let cpus = available_parallelism().map_or(1, |n| n.get() as u32);
         let settings = Settings {

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::ops::Range;
 
 use libbpf_rs::btf::types::{MemberAttr, Struct, Union};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType};
+use libbpf_rs::{AsRawLibbpf, ProgramType};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SymbolKind};
 use tlscope_probe::ObjectKind;
 
@@ -20,6 +22,12 @@ const CLASS_JMP: u8 = 0x05;
 const CLASS_JMP32: u8 = 0x06;
 const EXIT: u8 = 0x95;
 const XADD: u8 = 0xdb;
+const CLASS_ALU: u8 = 0x04;
+const CLASS_ALU64: u8 = 0x07;
+const OPERATION_MASK: u8 = 0xf0;
+const SWAP: u8 = 0xd0;
+const CLASS_LDX: u8 = 0x01;
+const MODE_MEM: u8 = 0x60;
 const CLASS_STX: u8 = 0x03;
 const MODE_MASK: u8 = 0xe0;
 const MODE_ATOMIC: u8 = 0xc0;
@@ -59,6 +67,11 @@ struct Code {
 }
 
 impl Code {
+    /// Of a 64-bit immediate: data, whose first byte is 0.
+    fn is_second_half(&self, index: usize) -> bool {
+        index > 0 && self.bytes[(index - 1) * INSTRUCTION] == LOAD_IMM64
+    }
+
     fn instructions(&self) -> impl Iterator<Item = (usize, &[u8])> {
         self.bytes.chunks(INSTRUCTION).enumerate()
     }
@@ -95,17 +108,26 @@ fn programs_are_short_enough() {
     assert!(seen > 10, "{seen} programs");
 }
 
-/// What `check_cfg` refuses before 5.3: an edge to an instruction that the walk
-/// is still inside of. A jump back to a shared tail is no loop.
+/// What `check_cfg` refuses before 5.3: an edge to an instruction that the walk is still inside of
+/// (a jump back to a shared tail is no loop), an instruction that nothing leads to, and a jump out
+/// of the program.
 #[test]
-fn no_loops() {
+fn no_loops_and_no_dead_code() {
+    let file = object::File::parse(ObjectKind::Noncore.bytes()).unwrap();
     for code in programs() {
         let mut states = vec![State::Unseen; code.bytes.len() / INSTRUCTION];
-        for start in 0..states.len() {
-            if states[start] == State::Unseen {
-                walk(&code, start, &mut states);
-            }
+        let section = file.section_by_name(&code.section).unwrap().index();
+        let symbols = file.symbols().filter(|symbol| {
+            symbol.kind() == SymbolKind::Text && symbol.section_index() == Some(section)
+        });
+        for symbol in symbols {
+            let start = symbol.address() as usize / INSTRUCTION;
+            let own = start..start + symbol.size() as usize / INSTRUCTION;
+            walk(&code, &own, &mut states);
         }
+        let unseen = |at: &usize| states[*at] == State::Unseen && !code.is_second_half(*at);
+        let dead = (0..states.len()).find(unseen);
+        assert_eq!(dead, None, "{}: nothing leads to this", code.section);
     }
 }
 
@@ -116,9 +138,9 @@ enum State {
     Done,
 }
 
-fn walk(code: &Code, start: usize, states: &mut [State]) {
-    let mut stack = vec![(start, 0)];
-    states[start] = State::Inside;
+fn walk(code: &Code, own: &Range<usize>, states: &mut [State]) {
+    let mut stack = vec![(own.start, 0)];
+    states[own.start] = State::Inside;
     while let Some((index, edge)) = stack.pop() {
         let Some(next) = successors(code, index).get(edge).copied() else {
             states[index] = State::Done;
@@ -126,6 +148,10 @@ fn walk(code: &Code, start: usize, states: &mut [State]) {
         };
         stack.push((index, edge + 1));
         let section = &code.section;
+        assert!(
+            own.contains(&next),
+            "{section}: {index} leads out to {next}"
+        );
         assert!(
             states[next] != State::Inside,
             "{section}: a loop from {index} to {next}"
@@ -158,6 +184,17 @@ fn no_subprogram_no_young_instruction() {
         for (index, instruction) in code.instructions() {
             let opcode = instruction[0];
             let class = opcode & CLASS_MASK;
+            if (class == CLASS_ALU || class == CLASS_ALU64) && !code.is_second_half(index) {
+                // Signed division and moves with sign extension have an offset; byte swaps that are
+                // not conversions are of the 64-bit class: all of 6.6.
+                let offset = &instruction[2..4];
+                let swap = opcode & OPERATION_MASK == SWAP && class == CLASS_ALU64;
+                assert!(offset == [0, 0] && !swap, "{}: needs 6.6", place(index));
+            }
+            if class == CLASS_LDX {
+                let mode = opcode & MODE_MASK;
+                assert_eq!(mode, MODE_MEM, "{}: loads with sign need 6.6", place(index));
+            }
             assert_ne!(
                 class,
                 CLASS_JMP32,
@@ -261,19 +298,50 @@ fn core_relocations() -> u32 {
     if header_length >= 32 { word(28) } else { 0 }
 }
 
+fn opened() -> libbpf_rs::OpenObject {
+    libbpf_rs::ObjectBuilder::default()
+        .open_memory(ObjectKind::Noncore.bytes())
+        .expect("opening needs no privilege")
+}
+
 #[test]
 fn only_map_types_of_4_18() {
-    let object = libbpf_rs::ObjectBuilder::default()
-        .open_memory(ObjectKind::Noncore.bytes())
-        .expect("opening needs no privilege");
+    let object = opened();
     let mut seen = 0;
     for map in object.maps() {
         let number = map.map_type() as u32;
         let known = MAP_TYPES.iter().any(|(known, _)| *known == number);
         assert!(known, "map {:?} has type {number}", map.name());
+        // SAFETY: the map belongs to an object that is open.
+        let flags = unsafe { libbpf_sys::bpf_map__map_flags(map.as_libbpf_object().as_ptr()) };
+        // All but this one are younger: mmap 5.5, read-only for programs 5.2, inner maps 5.10.
+        assert_eq!(
+            flags & !libbpf_sys::BPF_F_NO_PREALLOC,
+            0,
+            "{:?}",
+            map.name()
+        );
         seen += 1;
     }
     assert!(seen >= 8, "{seen} maps");
+}
+
+/// kprobe is of 4.1, and is what uprobes are too; a raw tracepoint is of 4.17. Neither has an
+/// attach type that a kernel of 4.18 would have to know.
+#[test]
+fn only_program_types_of_4_18() {
+    let object = opened();
+    let types: BTreeSet<_> = object
+        .progs()
+        .map(|program| {
+            let raw = program.as_libbpf_object().as_ptr();
+            // SAFETY: the program belongs to an object that is open.
+            let attach_type = unsafe { libbpf_sys::bpf_program__expected_attach_type(raw) };
+            (program.prog_type() as u32, attach_type)
+        })
+        .collect();
+    let old = [ProgramType::Kprobe, ProgramType::RawTracepoint].map(|kind| (kind as u32, 0));
+    assert_eq!(types, BTreeSet::from(old));
 }
 
 /// The layout that `socket_noncore.h` relies on, in the BTF of this kernel.

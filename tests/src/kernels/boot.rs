@@ -75,7 +75,7 @@ fn root(kernel: &Kernel) -> Vec<u8> {
         let usr = parts.get(1).is_none_or(|part| *part != "share");
         needed && usr && !path.contains("gconv")
     });
-    archive.copy(&fetch::tlscope(arch), "usr/bin/tlscope");
+    archive.copy(&fetch::built(arch, "tlscope"), "usr/bin/tlscope");
     archive.copy(&fetch::built(arch, "guest"), "tlscope/deps/guest");
     archive.directory("tlscope/tlscope-tests");
     for (name, program) in peers::build(kernel) {
@@ -122,7 +122,7 @@ fn qemu(kernel: &Kernel, image: &Path, initrd: &Path) -> Command {
     for firmware in ["usr/share/qemu", "usr/share/seabios"] {
         command.arg("-L").arg(root.join(firmware));
     }
-    command.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1G"]);
+    command.args(["-accel", "tcg,thread=multi", "-smp", "1", "-m", "1G"]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
     command.args(["-serial", "stdio", "-no-reboot", "-kernel"]);
     command.arg(image).arg("-initrd").arg(initrd);

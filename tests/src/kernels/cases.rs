@@ -142,13 +142,27 @@ fn case(name: &str, run: impl FnOnce(&Scene)) -> bool {
     true
 }
 
-/// All of it is for the report; that it ends well is the test.
+/// All of it is for the report. What it picks is the best that this kernel is known to have.
 fn doctor(scene: &Scene) {
     let finished = Tlscope::new("doctor").run(scene);
     for line in finished.text().lines() {
         Line::Fact("doctor".into(), line.to_owned()).say();
     }
-    drop(finished.success());
+    let text = finished.success().text();
+    let core = text.split_once("core object (-b 1, picked by -b 0)");
+    let (_, core) = core.unwrap_or_else(|| panic!("the core object is not picked"));
+    let sockets = match argument("tlscope.sockets")[0].as_str() {
+        "tracepoints" => "socket tracepoints",
+        _ => "the system call tracepoint",
+    };
+    for (name, best) in [
+        ("attach", argument("tlscope.attach")[0].as_str()),
+        ("sockets", sockets),
+    ] {
+        let picked = core.lines().find_map(|line| line.trim().strip_prefix(name));
+        let picked = picked.unwrap_or_default().trim();
+        assert!(picked.starts_with(best), "{name} is {picked:?}, not {best}");
+    }
 }
 
 /// Every byte of both sides, with their addresses and descriptors, and the key log beside it.

@@ -30,10 +30,6 @@ pub fn built(arch: Arch, program: &str) -> PathBuf {
         .join(program)
 }
 
-pub fn tlscope(arch: Arch) -> PathBuf {
-    workspace().join(format!("dist/tlscope-{}", arch.name()))
-}
-
 /// The kernel's image: what the suite's metapackage stands for today.
 #[track_caller]
 pub fn kernel(kernel: &Kernel) -> PathBuf {

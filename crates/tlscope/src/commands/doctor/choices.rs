@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use tlscope_probe::{
-    AttachMode, Calls, LoadError, Needs, ObjectKind, Options, PassedOver, SocketRoute, Tracer,
+    AttachMode, Calls, Features, LoadError, Needs, ObjectKind, Options, PassedOver, SocketRoute,
+    Tracer,
 };
 
 const ALL: Options = Options {
@@ -87,8 +88,16 @@ fn line(out: &mut impl Write, name: &str, value: impl std::fmt::Display) -> io::
 }
 
 fn attach(kind: ObjectKind, mode: AttachMode) -> String {
+    let features = Features::of_this_kernel();
     let better = kind.attach_modes().iter().take_while(|one| **one != mode);
-    let lacking: Vec<_> = better.map(|one| format!("no {}", one.needs())).collect();
+    let lacking = better.map(|one| {
+        if features.has_mode(*one) {
+            format!("the programs for {one} are refused")
+        } else {
+            format!("no {}", one.needs())
+        }
+    });
+    let lacking: Vec<_> = lacking.collect();
     let why = match (kind, lacking.is_empty()) {
         (_, false) => lacking.join(", "),
         (ObjectKind::Core, true) => "the best there is".into(),
