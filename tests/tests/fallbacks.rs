@@ -67,6 +67,31 @@ fn every_attach_mode_captures_the_same() {
     }
 }
 
+/// By then tlscope has given up the privileges that it believes to need no more.
+#[test]
+fn a_library_that_comes_later_is_attached_in_every_way() {
+    let scene = Scene::new("later-fallbacks");
+    let ways: [&[&str]; 4] = [
+        &["-b", "1", "--attach", "multi"],
+        &["-b", "1", "--attach", "single-cookie"],
+        &["-b", "1", "--attach", "single"],
+        &["-b", "2"],
+    ];
+    for flags in ways {
+        let mut capture = Tlscope::json().args(flags).start(&scene);
+        let library = scene.fresh("libssl.so.3");
+        fs::copy(SYSTEM_LIBSSL, &library).expect("copy the library");
+        let mut peer = Peer::on(&library).set("wait").start(&scene);
+        let name = library.display().to_string();
+        capture.program().until("the library", |tlscope| {
+            tlscope.stderr_so_far().contains(&name).then_some(())
+        });
+        peer.go();
+        let talk = peer.finish();
+        talk.assert_captured(&capture.stop().records());
+    }
+}
+
 /// libbpf learns from sysfs what kind of perf event a uprobe is.
 #[test]
 fn tracefs_is_picked_where_sysfs_tells_of_no_uprobes() {

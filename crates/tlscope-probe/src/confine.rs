@@ -14,13 +14,15 @@ use landlock::{
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
+use crate::features::AttachMode;
+
 /// What a thread is still to do with privilege.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duty {
     /// Read the maps of probes that are there.
     Maps,
     /// Attach probes.
-    Attach,
+    Attach(AttachMode),
     /// Look into other users' processes and read their libraries.
     Search,
     /// Create files where only the directory's owner may.
@@ -34,8 +36,10 @@ impl Duty {
         let is_split = highest_capability() >= split.bits().ilog2();
         match self {
             Self::Maps if is_split => CapabilitySet::BPF,
-            Self::Attach if is_split => split,
-            Self::Maps | Self::Attach => CapabilitySet::SYS_ADMIN,
+            Self::Attach(AttachMode::Session | AttachMode::Multi) if is_split => split,
+            // Opening a uprobe as a perf event takes more than CAP_PERFMON (seen on 6.18).
+            Self::Attach(_) if is_split => split | CapabilitySet::SYS_ADMIN,
+            Self::Maps | Self::Attach(_) => CapabilitySet::SYS_ADMIN,
             Self::Search => CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH,
             Self::CreateFiles => CapabilitySet::DAC_OVERRIDE,
         }

@@ -1,10 +1,10 @@
 //! A capture's kernel side: loads the object, attaches plans, reads counters.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::available_parallelism;
 
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
+use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, Object};
 use tlscope_image::elf::Address;
 use tlscope_image::plan::{
     FieldPath, GoAbi, GoKeyLogForm, GoLayout, Goroutine, Layout, LayoutValue, Plan, Probe,
@@ -48,11 +48,10 @@ pub struct Options {
 pub enum AttachError {
     #[error("process {0} does not exist")]
     NoProcess(u32),
-    #[error("{path}: probes cannot be attached: {source}")]
-    Refused {
-        path: PathBuf,
-        source: libbpf_rs::Error,
-    },
+    #[error("probes cannot be attached: {0:#}")]
+    Refused(libbpf_rs::Error),
+    #[error("attaching by {0} takes CAP_SYS_ADMIN: {1:#}; try sudo")]
+    Privilege(AttachMode, libbpf_rs::Error),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("more than {IMAGES_MAX} libraries are probed at once")]
@@ -251,7 +250,7 @@ impl Tracer {
         if self.settings.needs.data && !self.finds_goroutines(&plan.layout) {
             return Err(AttachError::NoGoroutines);
         }
-        let image = self.register_image(&plan.layout, path)?;
+        let image = self.register_image(&plan.layout)?;
         let attachment = Attachment {
             mode: self.settings.mode,
             pid: self.pid,
@@ -262,7 +261,7 @@ impl Tracer {
             .last()
             .expect("the first object lives as long as the tracer");
         let links = attach::attach_image(object, &probes, path, attachment)
-            .map_err(|source| self.attach_error(path, source))?;
+            .map_err(|source| self.attach_error(source))?;
         self.links.extend(links);
         self.images += 1;
         Ok(probes.len())
@@ -276,7 +275,7 @@ impl Tracer {
     }
 
     /// Tells the programs the image's layout; gives its index, which cookies name.
-    fn register_image(&mut self, layout: &Layout, path: &Path) -> Result<u16, AttachError> {
+    fn register_image(&mut self, layout: &Layout) -> Result<u16, AttachError> {
         let index = if self.settings.mode.has_cookie() {
             self.images
         } else {
@@ -296,21 +295,21 @@ impl Tracer {
                 image_of(layout).as_bytes(),
                 MapFlags::ANY,
             )
-            .map_err(|source| self.attach_error(path, source))?;
+            .map_err(|source| self.attach_error(source))?;
         }
         Ok(index)
     }
 
-    fn attach_error(&self, path: &Path, source: libbpf_rs::Error) -> AttachError {
+    fn attach_error(&self, source: libbpf_rs::Error) -> AttachError {
         match self.pid {
             // SAFETY: signal 0 only asks whether the process exists.
             Some(pid) if unsafe { libc::kill(pid.cast_signed(), 0) } != 0 => {
                 AttachError::NoProcess(pid)
             }
-            _ => AttachError::Refused {
-                path: path.to_path_buf(),
-                source,
-            },
+            _ if source.kind() == ErrorKind::PermissionDenied => {
+                AttachError::Privilege(self.settings.mode, source)
+            }
+            _ => AttachError::Refused(source),
         }
     }
 

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
 use tlscope_core::event::{Close, Comm, EndedProcess, Process, Timestamp};
-use tlscope_probe::Tracer;
 use tlscope_probe::confine::{Duty, Sandbox, keep_capabilities};
+use tlscope_probe::{AttachMode, Tracer};
 
 use super::TICK;
 use super::attacher::Attacher;
@@ -146,8 +146,8 @@ pub(super) fn give_up_privileges(config: &Config) {
 }
 
 /// Of the threads that search and attach.
-pub(super) fn keep_for_searching() {
-    keep(&[Duty::Maps, Duty::Attach, Duty::Search]);
+pub(super) fn keep_for_searching(mode: AttachMode) {
+    keep(&[Duty::Maps, Duty::Attach(mode), Duty::Search]);
 }
 
 fn keep(duties: &[Duty]) {

@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tlscope_image::plan::Module;
+use tlscope_probe::AttachMode;
 use tlscope_probe::mappings::{Mappings, News};
 use tlscope_targets::{Finder, FoundBy, ImageId, ScanError, Target};
 
@@ -39,9 +40,10 @@ impl Watch {
         let shared = Arc::clone(&watcher.shared);
         let mut analyst = Analyst::new(&watcher.analyst);
         let into = Arc::clone(&shared);
+        let mode = watcher.analyst.attacher.tracer().attach_mode();
         let threads = [
-            spawn("code", move || analyst.search(&into)),
-            spawn("targets", move || match mappings {
+            spawn("code", mode, move || analyst.search(&into)),
+            spawn("targets", mode, move || match mappings {
                 Some(mappings) => watcher.follow(mappings),
                 None => watcher.look_around(),
             }),
@@ -53,9 +55,13 @@ impl Watch {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
-    let work = || {
-        keep_for_searching();
+fn spawn(
+    name: &str,
+    mode: AttachMode,
+    work: impl FnOnce() + Send + 'static,
+) -> Option<JoinHandle<()>> {
+    let work = move || {
+        keep_for_searching(mode);
         work();
     };
     let thread = thread::Builder::new().name(name.into()).spawn(work);
