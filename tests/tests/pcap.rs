@@ -7,15 +7,17 @@ use std::process::Stdio;
 
 use tlscope_tests::certificates::{Pair, certificates};
 use tlscope_tests::network::Network;
+use tlscope_tests::nss::NssPeer;
 use tlscope_tests::pcap::{
     DECRYPTION_SECRETS, ENHANCED_PACKET, INTERFACE_STATISTICS, NAME_RESOLUTION, PacketCapture,
     PcapFile, counted, tshark,
 };
+use tlscope_tests::peer::{RunningPeer, Side, Talk};
 use tlscope_tests::program::{Program, tool};
 use tlscope_tests::scene::free_port;
 use tlscope_tests::servers::{Nginx, curl};
 use tlscope_tests::tcpdump::Tcpdump;
-use tlscope_tests::{Digest, KIB, MIB, Peer, Scene, Tlscope, wait};
+use tlscope_tests::{Digest, KIB, MIB, Peer, Scene, Tlscope, gnutls, go, wait};
 
 /// nginx that speaks HTTP/2 too, on a port of its own.
 fn nginx_h2(scene: &Scene, pair: &Pair) -> (Nginx, u16) {
@@ -83,18 +85,65 @@ fn compare(scene: &Scene, peer: &Peer) -> PcapFile {
     let talk = peer.run(scene);
     let (file, captured) = capture.stop();
     assert_eq!(counted(&captured, "waited in vain for secrets"), 0);
-    let connections = file.connections();
-    for client in talk.of("client") {
-        let server = talk.of("server").find(|s| s.remote == client.local);
-        let server = server.expect("the other side");
-        let stream = connections.iter().find(|c| c.1 == client.local);
-        let (stream, _) = stream.unwrap_or_else(|| panic!("{client:?} in {connections:?}"));
-        let [sent, answered] = file.plaintext(*stream, &client.local);
-        let name = format!("connection {} {}", client.connection, client.cipher);
-        assert_eq!(Digest::of(&sent), server.received(), "sent by {name}");
-        assert_eq!(Digest::of(&answered), client.received(), "answer to {name}");
-    }
+    assert_said(&file, said(&talk));
     file
+}
+
+/// A connection by its client's address, what the client sent and what it received.
+type Said = (String, Digest, Digest);
+
+#[track_caller]
+fn said(talk: &Talk) -> Vec<Said> {
+    let server_of = |client: &Side| talk.of("server").find(|s| s.remote == client.local);
+    let connection = |client: &Side| {
+        let server = server_of(client).expect("the other side");
+        (client.local.clone(), server.received(), client.received())
+    };
+    talk.of("client").map(connection).collect()
+}
+
+#[track_caller]
+fn assert_said(file: &PcapFile, all: Vec<Said>) {
+    let connections = file.connections();
+    for (client, sent, received) in all {
+        let stream = connections.iter().find(|c| c.1 == client);
+        let (stream, _) = stream.unwrap_or_else(|| panic!("{client} in {connections:?}"));
+        let [asked, answered] = file.plaintext(*stream, &client);
+        assert_eq!(Digest::of(&asked), sent, "sent by {client}");
+        assert_eq!(Digest::of(&answered), received, "answer to {client}");
+    }
+}
+
+/// `tlscope all`: programs on OpenSSL, GnuTLS, NSS and Go talk at the same time.
+#[test]
+fn every_library_at_once() {
+    let scene = Scene::new("pcap-all");
+    let program = go::STRIPPED.program();
+    let mut go = go::start(&scene, &program, "-wait -connections 2 -sizes 1,20000");
+    go.until("its pid", |p| {
+        p.stdout_so_far().ends_with(b"\n").then_some(())
+    });
+    let all = Tlscope::new("all").args(["-m", "pcap", "-i", "lo"]);
+    let mut capture = PacketCapture::start_with(all, &scene, "tcp");
+    // All the code that runs is looked through behind the start.
+    let probed = format!("{}: Go crypto/tls", program.display());
+    capture.running().program().until("Go to be probed", |p| {
+        p.stderr_so_far().contains(&probed).then_some(())
+    });
+    let peers = [
+        Peer::default().sizes(3000, 20_000).start(&scene),
+        gnutls::peer().sizes(3000, 20_000).start(&scene),
+        NssPeer::default().sizes(3000, 20_000).start(&scene),
+    ];
+    go.say(b"go\n");
+    let go = go::end(go);
+    let talks = peers.map(RunningPeer::finish);
+    let (file, _) = capture.stop();
+    let of_go = go.sides.iter().filter(|side| side.side == "client");
+    let of_go = of_go.map(|client| (client.local.clone(), client.sent(), client.received()));
+    let all: Vec<_> = talks.iter().flat_map(said).chain(of_go).collect();
+    assert_eq!(all.len(), 5);
+    assert_said(&file, all);
 }
 
 #[test]

@@ -220,7 +220,8 @@ fn a_reader_that_stops_reading() {
         .expect("the reader");
 }
 
-/// tshark lists tlscope among its interfaces and captures through it.
+/// tshark lists tlscope among its interfaces and captures through it: with the secrets
+/// of every library, and with those of the kind that is chosen.
 #[test]
 fn wireshark_captures_through_us() {
     let scene = Scene::new("pcap-extcap");
@@ -228,33 +229,56 @@ fn wireshark_captures_through_us() {
     let (path, _) = nginx.serve(1000);
     let sources = scene.fresh("extcap");
     install_extcap(&scene, &sources);
+    // curl and nginx have OpenSSL, wget has GnuTLS.
+    let both = [
+        (format!("{path}?curl"), true),
+        (format!("{path}?wget"), true),
+    ];
+    let one = [
+        (format!("{path}?curl"), false),
+        (format!("{path}?wget"), true),
+    ];
+    for (setting, shown) in [("all", both), ("gnutls", one)] {
+        let mut program = tshark_through_us(&scene, &sources, nginx.port, setting);
+        curl(&scene, &nginx.url(&shown[0].0), &[]);
+        let mut wget = tool("wget", "wget");
+        wget.args(["-q", "--no-check-certificate", "-O", "/dev/null"]);
+        must(wget.arg(nginx.url(&shown[1].0)));
+        let text = |p: &Program| String::from_utf8_lossy(&p.stdout_so_far()).into_owned();
+        program.until("the exchanges", |p| {
+            let text = text(p);
+            let mut wanted = shown.iter().filter(|(_, wanted)| *wanted);
+            (wanted.all(|(uri, _)| text.contains(uri)) && text.contains("200")).then_some(())
+        });
+        program.signal(rustix::process::Signal::INT);
+        let ended = program.finish();
+        let text = ended.text();
+        assert!(text.contains("tlscope (TLS of this machine, decrypted)"));
+        for (uri, wanted) in &shown {
+            assert_eq!(text.contains(uri), *wanted, "{setting}: {text}");
+        }
+        let stderr = &ended.stderr;
+        assert!(!stderr.contains("Error by extcap"), "{stderr}");
+    }
+}
+
+#[track_caller]
+fn tshark_through_us(scene: &Scene, sources: &Path, port: u16, module: &str) -> Program {
     // As root, tshark looks in its own directory only: ours goes over it for once.
-    let (port, sources) = (nginx.port, sources.display());
     let script = format!(
-        "mount --bind {sources} \"$(tshark -G folders 2>/dev/null | sed -n 's/^Extcap path:[[:space:]]*//p')\" && \
-         tshark -D && exec tshark -i tlscope -o extcap.tlscope.ifname:lo -f 'tcp port {port}' \
-         -d tcp.port=={port},tls -Y http -l -T fields -e http.request.uri -e http.response.code"
+        "mount --bind {} \"$(tshark -G folders 2>/dev/null | sed -n 's/^Extcap path:[[:space:]]*//p')\" && \
+         tshark -D && exec tshark -i tlscope -o extcap.tlscope.ifname:lo \
+         -o extcap.tlscope.module:{module} -f 'tcp port {port}' \
+         -d tcp.port=={port},tls -Y http -l -T fields -e http.request.uri -e http.response.code",
+        sources.display()
     );
     let mut command = tool("unshare", "util-linux");
     command.args(["--mount", "sh", "-c", &script]);
-    let mut program = Program::start(&scene, "tshark", command);
-    let shown = |p: &Program| String::from_utf8_lossy(&p.stdout_so_far()).into_owned();
+    let mut program = Program::start(scene, "tshark", command);
     program.until("tshark to capture", |p| {
         p.stderr_so_far().contains("Capture started").then_some(())
     });
-    assert!(shown(&program).contains("tlscope (TLS of this machine, decrypted)"));
-    curl(&scene, &nginx.url(&path), &[]);
-    program.until("the exchange", |p| {
-        let text = shown(p);
-        (text.contains(&path) && text.contains("200")).then_some(())
-    });
-    program.signal(rustix::process::Signal::INT);
-    let ended = program.finish();
-    assert!(
-        !ended.stderr.contains("Error by extcap"),
-        "{}",
-        ended.stderr
-    );
+    program
 }
 
 /// As `make install-extcap` puts it there, of the binary under test.

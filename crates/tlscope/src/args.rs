@@ -350,8 +350,10 @@ pub(crate) struct ExtcapArgs {
     pub(crate) pid: Option<String>,
     #[arg(long)]
     pub(crate) uid: Option<String>,
+    #[arg(long, default_value = "all")]
+    pub(crate) module: String,
     #[arg(long)]
-    pub(crate) libssl: Vec<PathBuf>,
+    pub(crate) library: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -9,7 +9,7 @@ mod list;
 
 use std::ffi::OsString;
 
-pub(crate) use capture::{all, gnutls, gotls, nss, tls, tls_config};
+pub(crate) use capture::{all, gnutls, gotls, nss, tls};
 pub(crate) use doctor::doctor;
 pub(crate) use extcap::extcap;
 pub(crate) use generate::generate;

@@ -8,6 +8,8 @@ pub(crate) struct Row {
     pub(crate) module: Module,
     /// The subcommand; part of the default file names.
     pub(crate) name: &'static str,
+    /// The libraries, by name.
+    pub(crate) title: &'static str,
     pub(crate) search: Search,
     /// What belongs to an image that the user names, in files beside it.
     pub(crate) beside: &'static [NamePattern],
@@ -27,6 +29,7 @@ pub(crate) const MODULES: [Row; 4] = [
     Row {
         module: Module::Tls,
         name: "tls",
+        title: "OpenSSL, LibreSSL, BoringSSL",
         search: Search {
             names: OPENSSL,
             any_code: true,
@@ -38,6 +41,7 @@ pub(crate) const MODULES: [Row; 4] = [
     Row {
         module: Module::Gotls,
         name: "gotls",
+        title: "Go",
         search: Search {
             names: &[],
             any_code: true,
@@ -49,6 +53,7 @@ pub(crate) const MODULES: [Row; 4] = [
     Row {
         module: Module::Gnutls,
         name: "gnutls",
+        title: "GnuTLS",
         search: Search {
             names: GNUTLS,
             any_code: true,
@@ -60,6 +65,7 @@ pub(crate) const MODULES: [Row; 4] = [
     Row {
         module: Module::Nss,
         name: "nss",
+        title: "NSS",
         search: libraries(NSS),
         beside: NSS,
         sought: "a libssl3 of NSS",

@@ -21,16 +21,12 @@ pub(crate) fn all(args: &AllArgs) -> Result<u8, Failure> {
 }
 
 pub(crate) fn tls(args: &TlsArgs) -> Result<u8, Failure> {
-    capture::run(&tls_config(args)?)
-}
-
-pub(crate) fn tls_config(args: &TlsArgs) -> Result<Config, Failure> {
     let mut wanted = one(Module::Tls, &args.libssl);
     wanted.claim = Claim {
         android: args.android,
         version: args.ssl_version.clone(),
     };
-    config(wanted, &args.capture)
+    capture::run(&config(wanted, &args.capture)?)
 }
 
 pub(crate) fn gotls(args: &GotlsArgs) -> Result<u8, Failure> {

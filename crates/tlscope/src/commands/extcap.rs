@@ -1,19 +1,23 @@
 //! `tlscope extcap`: what Wireshark and dumpcap ask of a capture source of theirs.
 //!
-//! One interface, `tlscope`; which network interface it captures on is one of
-//! its settings. A capture is `tlscope tls -m pcap` into the pipe that dumpcap made.
+//! One interface, `tlscope`; which network interface it captures on, and of which
+//! libraries it takes the secrets, are settings of it. A capture is `tlscope all -m pcap`,
+//! or of one module, into the pipe that dumpcap made.
 
 use std::ffi::OsString;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
 
 use crate::args::{Args, Command, ExtcapArgs};
-use crate::commands::tls_config;
-use crate::{Exit, Failure, capture};
+use crate::modules::MODULES;
+use crate::{Exit, Failure, commands};
 
 const INTERFACE: &str = "tlscope";
+/// Of the setting that names one module, or this.
+const EVERY: &str = "all";
 
 pub(crate) fn extcap(args: &ExtcapArgs) -> Result<u8, Failure> {
     if args.extcap_interfaces {
@@ -61,13 +65,23 @@ fn show_settings() {
          {{tooltip=Only packets of this user's processes, by name or number; 0 is every user}}"
     );
     println!(
-        "arg {{number=3}}{{call=--libssl}}{{display=TLS library}}{{type=fileselect}}\
+        "arg {{number=3}}{{call=--module}}{{display=Libraries}}{{type=selector}}\
+         {{tooltip=Of which libraries secrets are taken}}"
+    );
+    println!(
+        "arg {{number=4}}{{call=--library}}{{display=File}}{{type=fileselect}}\
          {{mustexist=true}}{{required=false}}\
-         {{tooltip=The library, or a program that holds it; empty finds them all}}"
+         {{tooltip=With one kind of library: the library, or a program that holds it; empty finds \
+         them all}}"
     );
     println!("value {{arg=0}}{{value=any}}{{display=any}}{{default=true}}");
     for name in interfaces() {
         println!("value {{arg=0}}{{value={name}}}{{display={name}}}");
+    }
+    println!("value {{arg=3}}{{value={EVERY}}}{{display=All of them}}{{default=true}}");
+    for module in &MODULES {
+        let (name, title) = (module.name, module.title);
+        println!("value {{arg=3}}{{value={name}}}{{display={title}}}");
     }
 }
 
@@ -87,7 +101,7 @@ fn capture_to_pipe(args: &ExtcapArgs) -> Result<u8, Failure> {
         .as_ref()
         .context("--capture needs --fifo")
         .map_err(|error| Exit::Usage.because(error))?;
-    let mut words: Vec<OsString> = ["tlscope", "tls", "--quiet", "-m", "pcap", "-w"]
+    let mut words: Vec<OsString> = ["tlscope", &args.module, "--quiet", "-m", "pcap", "-w"]
         .map(Into::into)
         .into();
     words.push(fifo.into());
@@ -98,17 +112,30 @@ fn capture_to_pipe(args: &ExtcapArgs) -> Result<u8, Failure> {
     ] {
         words.extend([flag.into(), value.into()]);
     }
-    for library in args
-        .libssl
-        .iter()
-        .filter(|path| !path.as_os_str().is_empty())
-    {
-        words.extend(["--libssl".into(), library.into()]);
+    let library = args.library.as_deref();
+    if let Some(library) = library.filter(|path| !path.as_os_str().is_empty()) {
+        words.extend([library_flag(&args.module, library)?.into(), library.into()]);
     }
     words.extend(args.extcap_capture_filter.iter().map(Into::into));
     let parsed = Args::try_parse_from(words).map_err(|error| Exit::Usage.because(error))?;
-    let Command::Tls(tls) = parsed.command else {
-        return Err(Exit::Usage.because(anyhow!("no capture was asked for")));
+    match &parsed.command {
+        Command::All(all) => commands::all(all),
+        Command::Tls(tls) => commands::tls(tls),
+        Command::Gotls(gotls) => commands::gotls(gotls),
+        Command::Gnutls(gnutls) => commands::gnutls(gnutls),
+        Command::Nss(nss) => commands::nss(nss),
+        _ => Err(Exit::Usage.because(anyhow!("no capture was asked for"))),
+    }
+}
+
+fn library_flag(module: &str, library: &Path) -> Result<&'static str, Failure> {
+    let row = MODULES.iter().find(|row| row.name == module);
+    let of_no_module = || {
+        anyhow!(
+            "{} is one library: choose its kind, in place of all",
+            library.display()
+        )
     };
-    capture::run(&tls_config(&tls)?)
+    row.map(|row| row.flag)
+        .ok_or_else(|| Exit::Usage.because(of_no_module()))
 }
