@@ -90,13 +90,11 @@ zoo-quick:
 		$(CARGO) test --profile checked --locked -p tlscope-tests --test zoo
 
 # Kernels, qemu and user space come from Debian's packages into .cache/kernels; nothing is installed.
-kernels: GUEST_PROFILE := release
 kernels: KERNEL_ARGUMENTS := $(if $(KERNEL),"$(KERNEL)")
-kernels-quick: GUEST_PROFILE := guest
 kernels-quick: KERNEL_ARGUMENTS := --quick
 kernels kernels-quick:
 	@scripts/packages.sh $(TEST_PACKAGES) $(DIST_PACKAGES)
-	@TLSCOPE_GUEST=$(GUEST_PROFILE) CARGO=$(CARGO) scripts/dist.sh x86_64 aarch64
+	@TLSCOPE_GUEST=1 CARGO=$(CARGO) scripts/dist.sh x86_64 aarch64
 	$(CARGO) build --profile checked --locked -p tlscope-tests --bin kernels
 	$(TARGET)/checked/kernels $(KERNEL_ARGUMENTS)
 

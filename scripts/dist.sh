@@ -1,6 +1,6 @@
 #!/bin/bash
 # dist.sh ARCH...: one static program for each architecture into dist/, with SHA256SUMS.
-# With TLSCOPE_GUEST=PROFILE the programs that `make kernels` runs in machines, into the cache.
+# With TLSCOPE_GUEST=1 the programs that `make kernels` runs in machines, into the cache.
 # The C compiler is zig's: one package holds musl and the kernel's headers for both.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,7 +9,6 @@ ZIG=0.15.2
 LIBPCAP_SUITE=bookworm
 cache=${TLSCOPE_DIST_CACHE:-$PWD/.cache/dist}
 cargo=${CARGO:-cargo}
-profile=${TLSCOPE_GUEST:-release}
 mkdir -p "$cache"
 
 # Makes DIRECTORY by `COMMAND DIRECTORY`, whole or not at all, unless it is there.
@@ -123,8 +122,8 @@ build() {
 		LIBPCAP_LIBDIR="$libraries" LIBPCAP_VER=1.10.3 \
 		"CARGO_TARGET_${name^^}_LINKER=rust-lld" \
 		"CARGO_TARGET_${name^^}_RUSTFLAGS=-Clinker-flavor=ld.lld -Clink-self-contained=yes" \
-		"$cargo" build --profile "$profile" --locked --target "$target" -p tlscope --features tlscope/static "${guest[@]}"
-	local built=${CARGO_TARGET_DIR:-target}/$target/$profile
+		"$cargo" build --release --locked --target "$target" -p tlscope --features tlscope/static "${guest[@]}"
+	local built=${CARGO_TARGET_DIR:-target}/$target/release
 	! readelf --dynamic --wide "$built/tlscope" | grep -q NEEDED || {
 		echo "$built/tlscope is not static" >&2
 		exit 1

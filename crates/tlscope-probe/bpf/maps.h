@@ -100,12 +100,28 @@ static __always_inline struct config *configuration(void)
 	return bpf_map_lookup_elem(&config_map, &zero);
 }
 
+/*
+ * From 6.13 on the kernel gives programs of this type a stack of the CPU's, for it does not let
+ * kprobes preempt each other. It lets uprobes, and where it is preemptible one call then writes
+ * over the variables of another (seen on 7.3: a thread pushed its frame for another one). A
+ * program that may tail-call stays on its thread's stack; this one never does, and the verifier
+ * takes the call out again.
+ */
+static __always_inline void stay_on_own_stack(void)
+{
+	asm volatile("r0 = 0\n"
+		     "if r0 == 0 goto +1\n"
+		     "call 12" ::
+			 : "r0", "r1", "r2", "r3", "r4", "r5");
+}
+
 /* The filters that the user asked for, before anything is paid. */
 static __always_inline bool wanted(void)
 {
 	const struct config *cfg = configuration();
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 
+	stay_on_own_stack();
 	if (!cfg)
 		return false;
 	if (cfg->pid_set && !bpf_map_lookup_elem(&pids, &pid))

@@ -259,7 +259,7 @@ int token_value_entry(struct pt_regs *ctx)
 	__u64 id = bpf_get_current_pid_tgid();
 	struct making *making;
 
-	if (ARG2(ctx) != CKA_VALUE)
+	if (ARG2(ctx) != CKA_VALUE || !wanted())
 		return 0;
 	making = bpf_map_lookup_elem(&makings, &id);
 	if (making)

@@ -17,7 +17,7 @@ use std::thread;
 
 use tlscope_tests::kernels::matrix::{KERNELS, Kernel};
 use tlscope_tests::kernels::verdict::{Verdict, examine};
-use tlscope_tests::kernels::{fetch, report};
+use tlscope_tests::kernels::{fetch, peers, report};
 
 /// Machines at a time: each keeps one processor busy.
 const AT_ONCE: usize = 2;
@@ -58,13 +58,14 @@ fn named(name: &str) -> Result<&'static Kernel, String> {
 fn run(kernels: &[&Kernel]) -> Vec<Verdict> {
     let next = AtomicUsize::new(0);
     let verdicts = Mutex::new(Vec::new());
-    // One after the other, and before the clock runs: apt has locks.
+    // One after the other: apt has locks, and machines share programs.
     for kernel in kernels {
         // What cannot be had is told by the verdict.
         let _ = panic::catch_unwind(|| {
             fetch::qemu();
             fetch::kernel(kernel);
             fetch::userland(&kernel.userland, kernel.arch);
+            peers::build(kernel);
         });
     }
     let work = || {

@@ -172,7 +172,7 @@ fn text(scene: &Scene, subject: &Subject, forced: &Forced) {
     let capture = tlscope.with("keylogfile", keylog.display()).start(scene);
     let said = subject.talk(scene, OF_TEXT);
     let captured = capture.stop();
-    picked(forced, &captured.finished);
+    note(forced, &captured.finished);
     said.assert_captured(&captured.records());
     KeyLog::read(&keylog).assert_is(&said.keylog);
 }
@@ -216,10 +216,9 @@ fn told_of_lockdown(scene: &Scene, subject: &Subject, _: &Forced) {
     }
 }
 
-/// The line that says which object and attach mode were taken.
-fn picked(forced: &Forced, finished: &Finished) {
-    let mut lines = finished.stderr.lines();
-    if let Some(line) = lines.find(|line| line.contains("attach mode")) {
-        Line::Fact(format!("picked:{}", forced.name), line.to_owned()).say();
+/// What tlscope said, for the log: its counters tell why bytes are missing.
+fn note(forced: &Forced, finished: &Finished) {
+    for line in finished.stderr.lines() {
+        Line::Fact(format!("said:{}", forced.name), line.to_owned()).say();
     }
 }
