@@ -70,11 +70,20 @@ libressl() {
 	gcc -shared -o "$to/libssl.so" "$tree"/ssl/.libs/*.o "$to/libcrypto.so" -Wl,-rpath,'$ORIGIN'
 }
 
+# libssl is compiled once more with FLAGS, if there are any: openssl FLAGS...
 openssl() {
 	(
 		cd "$work/vendor/$package/openssl"
 		perl ./Configure --debug linux-x86_64 shared -O2 >/dev/null
 		make -s -j"$(nproc)" build_libs >/dev/null
+		if [[ $# -gt 0 ]]; then
+			find . -name 'libssl-*.o' -delete
+			find ssl -name '*.o' -delete
+			rm -f libssl.so*
+			make -s -j"$(nproc)" "$(basename libcrypto.so.* | sed s/crypto/ssl/)" \
+				CFLAGS="-g -fPIC -pthread $*" LDFLAGS="-g $*" >/dev/null
+			ln -sf libssl.so.* libssl.so
+		fi
 	) >&2
 	cp -L "$work/vendor/$package/openssl/libssl.so" "$to/libssl.so"
 	cp -L "$work/vendor/$package/openssl/libcrypto.so" "$to/libcrypto.so"
@@ -85,6 +94,15 @@ case $recipe in
 openssl-crate)
 	vendor
 	openssl
+	;;
+openssl-lto)
+	vendor
+	openssl -O3 -flto=auto
+	;;
+# So that callers of the key-log sink themselves test whether a key log is wanted.
+openssl-inlined)
+	vendor
+	openssl -O3 -flto=auto -finline-limit=1000
 	;;
 boringssl-crate)
 	vendor

@@ -166,6 +166,22 @@ impl SecretLabel {
         String::from_utf8(bytes.to_vec()).ok().map(Self)
     }
 
+    /// What a key log calls a secret that TLS 1.3 derives under this label (RFC 8446, section 7.1);
+    /// `None` for what no key log holds.
+    pub fn of_derivation(label: &[u8]) -> Option<Self> {
+        let name = match label {
+            b"c e traffic" => "CLIENT_EARLY_TRAFFIC_SECRET",
+            b"e exp master" => "EARLY_EXPORTER_SECRET",
+            b"c hs traffic" => "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+            b"s hs traffic" => "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+            b"c ap traffic" => "CLIENT_TRAFFIC_SECRET_0",
+            b"s ap traffic" => "SERVER_TRAFFIC_SECRET_0",
+            b"exp master" => "EXPORTER_SECRET",
+            _ => return None,
+        };
+        Some(Self(name.to_owned()))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

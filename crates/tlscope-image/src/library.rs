@@ -1,6 +1,7 @@
 //! The TLS libraries that tlscope knows: one row per family.
 
 mod boringssl;
+mod expand_label;
 mod gnutls;
 mod go;
 mod key_block;

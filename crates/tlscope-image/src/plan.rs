@@ -171,6 +171,10 @@ pub enum Role {
     /// every handshake, full or resumed, before the first encrypted record. In libraries without
     /// a sink, or whose sink does not see resumed sessions.
     KeyBlock,
+    /// `int f(SSL *, md, secret, const char *label, size_t label_len, data, data_len, void *out,
+    /// size_t out_len, ..)`: HKDF-Expand-Label of TLS 1.3. Returns 1 once the secret of this
+    /// label is in `out`. Where there is no sink, because a compiler took it apart.
+    ExpandLabel,
     /// `PRInt32 f(sslSocket *, void *buf, PRInt32 num, PRInt32 flags)`: returns the bytes read,
     /// which stay unread if the flags hold `PR_MSG_PEEK`.
     NssRead,
@@ -237,7 +241,11 @@ impl Role {
     pub fn is_secret(self) -> bool {
         matches!(
             self,
-            Self::SecretSink | Self::KeyBlock | Self::NssSecret | Self::GoKeyLog
+            Self::SecretSink
+                | Self::KeyBlock
+                | Self::ExpandLabel
+                | Self::NssSecret
+                | Self::GoKeyLog
         ) || self.is_token()
     }
 
@@ -253,8 +261,8 @@ impl Role {
 /// Offsets inside the library's objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Layout {
-    /// From the sink's connection argument (`SecretSink`) or the first argument (`KeyBlock`) to
-    /// the 32 bytes of the client random.
+    /// From the sink's connection argument (`SecretSink`) or the first argument (`KeyBlock`,
+    /// `ExpandLabel`) to the 32 bytes of the client random.
     pub client_random: Option<LayoutValue>,
     /// From the first argument of `KeyBlock` to the bytes of the master secret.
     pub master_secret: Option<LayoutValue>,
@@ -374,7 +382,8 @@ impl fmt::Display for GoAbi {
 ///
 /// The default is `ssl_log_secret(conn, label, secret, len)`, the form of nearly every build.
 /// Where a compiler dissolved it into its callers, the function below takes its place:
-/// `nss_keylog_int(label, conn, random, random_len, secret, len)`.
+/// `nss_keylog_int(label, conn, random, random_len, secret, len)`, or a copy of it without the
+/// length of the random, if that is always 32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SinkAbi {
     pub connection: u8,
@@ -382,8 +391,8 @@ pub struct SinkAbi {
     pub secret: u8,
     pub length: u8,
     /// The argument that points at the client random, if there is one; else
-    /// `Layout::client_random` says where it stands. Its length is the next argument: 32, or 8
-    /// in a line labelled `RSA`, which is no random and is to be dropped.
+    /// `Layout::client_random` says where it stands. In a line labelled `RSA` it is 8 bytes of
+    /// something else: to be dropped.
     pub client_random: Option<u8>,
 }
 

@@ -242,5 +242,6 @@ int free_entry(struct pt_regs *ctx)
 }
 
 /* Made of the above. */
+#include "expand.h"
 #include "nss.h"
 #include "go.h"

@@ -254,13 +254,13 @@ fn shrink_unused_maps(open: &mut OpenObject, needs: Needs) -> libbpf_rs::Result<
         "hellos",
     ];
     const OF_OWNERS: [&str; 2] = ["owned", "connecting"];
-    const OF_TOKENS: [&str; 3] = ["makings", "keys", "traffic"];
+    const OF_SECRETS: [&str; 4] = ["expansions", "makings", "keys", "traffic"];
     const OF_GOROUTINES: [&str; 3] = ["goroutines", "go_processes", "go_calls"];
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         let unused = (!needs.data && OF_DATA.contains(&name.as_str()))
             || (!needs.owners && OF_OWNERS.contains(&name.as_str()))
-            || (!needs.secrets && OF_TOKENS.contains(&name.as_str()))
+            || (!needs.secrets && OF_SECRETS.contains(&name.as_str()))
             || (!(needs.data && needs.made_by(true)) && OF_GOROUTINES.contains(&name.as_str()));
         if unused {
             map.set_max_entries(MINIMUM)?;

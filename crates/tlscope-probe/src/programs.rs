@@ -106,6 +106,11 @@ pub(crate) const ROLE_PROGRAMS: &[RoleProgram] = &[
         shape: Shape::Entry,
     },
     RoleProgram {
+        role: Role::ExpandLabel,
+        name: "expand_label",
+        shape: Shape::Call,
+    },
+    RoleProgram {
         role: Role::NssRead,
         name: "nss_read",
         shape: Shape::Call,

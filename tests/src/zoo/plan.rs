@@ -78,7 +78,13 @@ const WRITES: [&str; 6] = [
     "go_write",
 ];
 const READS: [&str; 5] = ["read", "read_ex", "read_packet", "go_read", "nss_read"];
-const SECRETS: [&str; 4] = ["secret_sink", "key_block", "go_key_log", "nss_secret"];
+const SECRETS: [&str; 5] = [
+    "secret_sink",
+    "key_block",
+    "expand_label",
+    "go_key_log",
+    "nss_secret",
+];
 
 impl Plan {
     /// Asks `tlscope inspect`; panics with its words where there is no plan.

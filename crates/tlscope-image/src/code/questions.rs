@@ -119,8 +119,15 @@ pub(crate) struct Call {
     pub(crate) callee: Option<Address>,
     /// The index of the argument that is the text.
     pub(crate) argument: u8,
-    /// Whether the fourth argument is the length of a TLS random.
-    pub(crate) random_length: bool,
+    /// What is passed, as far as it is known; empty for a tail call.
+    pub(crate) arguments: Vec<Value>,
+}
+
+impl Call {
+    /// Whether its fourth argument is the length of a TLS random.
+    pub(crate) fn passes_random_length(&self) -> bool {
+        self.arguments.get(3) == Some(&RANDOM_LENGTH)
+    }
 }
 
 /// Every call that is given one of `texts`, found from the places that load its address, and
@@ -147,22 +154,15 @@ pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> (Vec<Call>, V
             at,
             callee,
             argument: argument as u8,
-            random_length: false,
+            arguments: Vec::new(),
         };
         walk(elf, reference.at, known, TO_THE_CALL, &mut |at, event| {
             match event {
                 Event::Call { target, arguments } => {
                     let mut registers = arguments.iter().take(in_registers);
                     if let Some(argument) = registers.position(|argument| *argument == text) {
-                        let random_length = arguments.get(3) == Some(&RANDOM_LENGTH);
                         let found = call(at, resolve(elf, &target), argument);
-                        calls.insert(
-                            (at, reference.at),
-                            Call {
-                                random_length,
-                                ..found
-                            },
-                        );
+                        calls.insert((at, reference.at), Call { arguments, ..found });
                     }
                 }
                 Event::Jump { target, arguments } => {
@@ -257,6 +257,25 @@ pub(crate) struct CallSite {
     /// The value that was called: a constant, or where a pointer was loaded from.
     pub(crate) through: Value,
     pub(crate) arguments: Vec<Value>,
+}
+
+impl CallSite {
+    /// The way from the object that one argument points at to the field that the next one does.
+    pub(crate) fn field_behind(&self, object: usize) -> Option<Vec<u32>> {
+        let object_at = self.arguments.get(object)?.path()?;
+        let field = self.arguments.get(object + 1)?.path()?;
+        let loads = field.loads.strip_prefix(object_at.loads.as_slice())?;
+        let way = Path {
+            root: Root::Argument(object as u8),
+            loads: loads.to_vec(),
+            add: field.add,
+        };
+        let mut offsets = way.offsets()?;
+        // The first step of the way starts where the object is.
+        let first = offsets.first_mut()?;
+        *first = first.checked_sub(u32::try_from(object_at.add).ok()?)?;
+        (field.root == object_at.root).then_some(offsets)
+    }
 }
 
 /// The calls that a function makes, on every path that a walk within the limits reaches.

@@ -54,7 +54,9 @@ impl Library for BoringSsl {
             functions = unnamed::functions(elf);
         }
         ssl_api::add(elf, &mut plan, functions);
-        sink::add_secrets(elf, &mut plan, &sink::OF_SSL);
+        if let Err(why) = sink::add_secrets(elf, &mut plan, &sink::OF_SSL) {
+            plan.missing.push(sink::not_found(why));
+        }
         plan
     }
 }

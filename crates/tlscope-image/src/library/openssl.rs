@@ -3,8 +3,10 @@
 mod unnamed;
 
 use crate::elf::Elf;
-use crate::library::{Library, Recognised, key_block, sink, ssl_api, version_after, workers};
-use crate::plan::{Family, Plan};
+use crate::library::{
+    Library, Recognised, expand_label, key_block, sink, ssl_api, version_after, workers,
+};
+use crate::plan::{Family, Missing, Plan};
 
 pub(super) struct OpenSsl;
 
@@ -55,12 +57,20 @@ impl Library for OpenSsl {
 }
 
 /// By the key-log sink. Versions before 1.1.1 have none, and a compiler may have taken it apart:
-/// then where keys are derived, which TLS 1.3 does elsewhere.
+/// then where keys are derived, which TLS 1.3 does elsewhere than the versions before it.
 fn secrets(elf: &Elf<'_>, plan: &mut Plan) {
-    if sink::has_labels(elf) {
-        sink::add_secrets(elf, plan, &sink::OF_SSL);
+    let no_sink = match sink::add_secrets(elf, plan, &sink::OF_SSL) {
+        Ok(()) => return,
+        Err(why) => why,
+    };
+    key_block::add_master_secret(elf, plan);
+    if !expand_label::has_tls13(elf) {
+        return;
     }
-    if plan.secret_probes().next().is_none() {
-        key_block::add_master_secret(elf, plan);
+    if let Err(why) = expand_label::add_secrets(elf, plan) {
+        plan.missing.push(Missing {
+            what: "secrets of TLS 1.3".into(),
+            why: format!("{no_sink}; and {why}"),
+        });
     }
 }

@@ -48,19 +48,21 @@ pub(super) const OF_SSL: Kind = Kind {
     client_random: client_random::of_sink,
 };
 
-/// Plans the probe on the sink and the way to the client random, or says why not.
-pub(super) fn add_secrets(elf: &Elf<'_>, plan: &mut Plan, kind: &Kind) {
-    match find(elf, kind) {
-        Ok(sink) => {
-            plan.layout.sink = sink.abi;
-            plan.layout.client_random = sink.client_random;
-            plan.probes.push(sink.probe);
-            plan.missing.extend(sink.missing);
-        }
-        Err(why) => plan.missing.push(Missing {
-            what: "secrets".into(),
-            why,
-        }),
+/// Plans the probe on the sink and the way to the client random; the error says why not.
+pub(super) fn add_secrets(elf: &Elf<'_>, plan: &mut Plan, kind: &Kind) -> Result<(), String> {
+    let sink = find(elf, kind)?;
+    plan.layout.sink = sink.abi;
+    plan.layout.client_random = sink.client_random;
+    plan.probes.push(sink.probe);
+    plan.missing.extend(sink.missing);
+    Ok(())
+}
+
+/// What a plan without secrets says.
+pub(super) fn not_found(why: String) -> Missing {
+    Missing {
+        what: "secrets".into(),
+        why,
     }
 }
 
@@ -104,7 +106,7 @@ fn find(elf: &Elf<'_>, kind: &Kind) -> Result<Sink, String> {
         different.len() >= AGREEING && (kind.takes)(elf, *callee, *argument)
     });
     drop_callees(elf, &mut candidates);
-    let ((address, argument), calls) = only_sink(candidates)?;
+    let ((address, argument), calls) = only_sink(elf, candidates)?;
     let evidence = evidence(&labels, argument, &calls);
     let lost: Vec<Missing> = references
         .iter()
@@ -133,7 +135,7 @@ fn find(elf: &Elf<'_>, kind: &Kind) -> Result<Sink, String> {
             abi,
             format!("{evidence}; {address} hands all on at {at}"),
         ),
-        None => (address, abi(address, argument)?, evidence),
+        None => (address, abi(elf, address, argument, &calls)?, evidence),
     };
     if (kind.asks)(elf, address, abi.connection).is_none() {
         return Err(format!(
@@ -218,16 +220,17 @@ fn drop_callees(elf: &Elf<'_>, candidates: &mut BTreeMap<Candidate, Vec<&Call>>)
 }
 
 /// `ssl_log_secret` takes the label second. Only where no function does so, one that takes it
-/// first, with a random and its length third and fourth, is what a dissolved sink called.
-fn only_sink(
-    candidates: BTreeMap<Candidate, Vec<&Call>>,
-) -> Result<(Candidate, Vec<&Call>), String> {
+/// first, as `nss_keylog_int` does, is what a dissolved sink called.
+fn only_sink<'c>(
+    elf: &Elf<'_>,
+    candidates: BTreeMap<Candidate, Vec<&'c Call>>,
+) -> Result<(Candidate, Vec<&'c Call>), String> {
     let (mut second, other): (Vec<_>, Vec<_>) = candidates
         .into_iter()
         .partition(|((_, argument), _)| *argument == 1);
     let mut first = other;
-    first.retain(|((_, argument), calls)| {
-        *argument == 0 && calls.iter().all(|call| call.random_length)
+    first.retain(|((callee, argument), calls)| {
+        *argument == 0 && label_first(elf, *callee, calls).is_some()
     });
     let of_form = if second.is_empty() {
         &mut first
@@ -243,20 +246,41 @@ fn only_sink(
     }
 }
 
-fn abi(address: Address, label: u8) -> Result<SinkAbi, String> {
+fn abi(elf: &Elf<'_>, address: Address, label: u8, calls: &[&Call]) -> Result<SinkAbi, String> {
     match label {
-        1 => Ok(SinkAbi::default()),
-        0 => Ok(SinkAbi {
-            connection: 1,
-            label: 0,
-            secret: 4,
-            length: 5,
-            client_random: Some(2),
-        }),
-        other => Err(format!(
-            "{address} takes key-log labels as argument {other}: not a known sink"
-        )),
+        1 => Some(SinkAbi::default()),
+        0 => label_first(elf, address, calls),
+        _ => None,
     }
+    .ok_or_else(|| format!("{address} takes key-log labels as argument {label}: not a known sink"))
+}
+
+/// `nss_keylog_int(label, conn, random, random_len, secret, len)`. GCC's link-time optimisation
+/// leaves out the length of the random, which is always the same: then what stands behind the
+/// connection has to be its client random, as it is known from elsewhere.
+fn label_first(elf: &Elf<'_>, sink: Address, calls: &[&Call]) -> Option<SinkAbi> {
+    let whole = SinkAbi {
+        connection: 1,
+        label: 0,
+        secret: 4,
+        length: 5,
+        client_random: Some(2),
+    };
+    if calls.iter().all(|call| call.passes_random_length()) {
+        return Some(whole);
+    }
+    let fields: BTreeSet<Vec<u32>> = code::callers(elf, sink)
+        .into_iter()
+        .flat_map(|caller| code::calls_of(elf, caller))
+        .filter(|call| call.target == Some(sink))
+        .filter_map(|call| call.field_behind(1))
+        .collect();
+    let known = client_random::known(elf)?.path.0;
+    (fields == BTreeSet::from([known])).then_some(SinkAbi {
+        secret: 3,
+        length: 4,
+        ..whole
+    })
 }
 
 fn evidence(labels: &BTreeMap<Address, &str>, argument: u8, calls: &[&Call]) -> String {

@@ -52,7 +52,8 @@ pub(crate) fn event<'a>(record: &'a Record<'a>, clock: Clock) -> Option<Event<'a
             time: clock.wall(secret.header.time_ns),
             process: process(&secret.header),
             socket: socket(&secret.socket),
-            label: SecretLabel::new(secret.label())?,
+            label: SecretLabel::new(secret.label())
+                .or_else(|| SecretLabel::of_derivation(secret.label()))?,
             client_random: secret.client_random,
             secret: Secret::new(secret.secret())?,
         })),

@@ -28,7 +28,9 @@ const KIND: sink::Kind = sink::Kind {
 
 pub(super) fn add(elf: &Elf<'_>, plan: &mut Plan) {
     if sink::has_labels(elf) {
-        sink::add_secrets(elf, plan, &KIND);
+        if let Err(why) = sink::add_secrets(elf, plan, &KIND) {
+            plan.missing.push(sink::not_found(why));
+        }
     } else {
         plan.missing.push(Missing {
             what: "secrets of TLS 1.3".into(),

@@ -42,6 +42,11 @@ pub(super) fn of_sink(
     }
 }
 
+/// As told by others than the sink.
+pub(super) fn known(elf: &Elf<'_>) -> Option<LayoutValue> {
+    by_accessor(elf).or_else(|| key_block::client_random(elf).ok())
+}
+
 fn agreed(
     known: LayoutValue,
     used: &BTreeMap<Offsets, Address>,
