@@ -23,7 +23,7 @@ DIST_ARCHS ?= x86_64 aarch64
 # Crates whose tests need neither root nor a kernel.
 PURE := -p tlscope -p tlscope-core -p tlscope-image -p tlscope-probe -p tlscope-targets
 
-.PHONY: help build dist kernels kernels-quick demo test lint unit e2e zoo zoo-quick http-load go-load bench install install-extcap format clean
+.PHONY: help build dist kernels kernels-quick demo test lint unit e2e zoo zoo-quick http-load go-load churn bench install install-extcap format clean
 
 help:
 	@echo 'make demo   build, then capture a local HTTPS exchange'
@@ -37,6 +37,7 @@ help:
 	@echo 'make kernels KERNEL="6.1 aarch64"  one kernel; make kernels-quick: three of them'
 	@echo 'make http-load  pair 100,000 requests of h2load over HTTP/2, none lost'
 	@echo 'make go-load  trace a Go program through 10,000 handshakes'
+	@echo 'make churn  let 100,000 connections come and go: memory must stay (CHURN=1000000 for more)'
 	@echo 'make bench  measure what capturing costs'
 	@echo 'make install  the program, man pages and shell completions, below PREFIX=/usr/local'
 	@echo 'make install-extcap  show tlscope in the interface list of Wireshark'
@@ -109,6 +110,14 @@ go-load:
 	$(CARGO) build --profile checked --locked -p tlscope
 	TLSCOPE_BIN="$(abspath $(TARGET))/checked/tlscope" TLSCOPE_GO_HANDSHAKES=10000 \
 		$(CARGO) test --profile checked --locked -p tlscope-tests --test gotls handshakes
+
+# CHURN=1000000 takes an hour; CI lets 3000 come and go.
+churn: CHURN ?= 100000
+churn:
+	@scripts/packages.sh $(TEST_PACKAGES)
+	$(CARGO) build --profile checked --locked -p tlscope
+	TLSCOPE_BIN="$(abspath $(TARGET))/checked/tlscope" TLSCOPE_CHURN=$(CHURN) \
+		$(CARGO) test --profile checked --locked -p tlscope-tests --test lifecycle memory -- --nocapture
 
 bench:
 	@scripts/packages.sh $(TEST_PACKAGES) wrk

@@ -1,13 +1,19 @@
 //! The life of connections: ends in their order, many of them, and addresses used again.
 
+use std::env;
+use std::fs;
 use std::io::{self, PipeReader, Read};
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use serde::Deserialize;
+use tlscope_tests::certificates::certificates;
+use tlscope_tests::peer::copied_libssl;
 use tlscope_tests::records::Records;
-use tlscope_tests::{MIB, Peer, Scene, Tlscope, wait};
+use tlscope_tests::{Capture, MIB, Peer, Program, Scene, Tlscope, fixtures, wait};
 
 /// A process is looked for every second, and its connections had their grace for one more: a
 /// reader that takes longer than that for what is under way.
@@ -49,4 +55,139 @@ fn a_process_that_ends_ahead_of_the_reader_keeps_its_connections_until_they_are_
         let closed = connection.closed.as_ref().expect("an end");
         assert_eq!(closed.reason, "closed", "{}", connection.id);
     }
+}
+
+/// What `fixtures/churn.c` says that it did.
+#[derive(Debug, Deserialize)]
+struct Churned {
+    pid: u32,
+    same_address: u64,
+    fastest_ns: u64,
+}
+
+/// `connections` one after the other, so many of them open at once, in so many processes of one
+/// pid; 0 is in the program itself.
+fn churn(scene: &Scene, library: &Path, connections: usize, open: usize, rounds: u32) -> Program {
+    let program = fixtures::compile("churn", &[], &["-lssl", "-lcrypto"]);
+    let pair = &certificates().ecdsa;
+    let mut command = Command::new(program);
+    command.arg(&pair.cert).arg(&pair.key);
+    command.args([connections, open].map(|number| number.to_string()));
+    command.arg(rounds.to_string()).stdin(Stdio::piped());
+    command.env("LD_LIBRARY_PATH", library.parent().expect("a directory"));
+    let mut program = Program::start(scene, "churn", command);
+    program.until("the churn to be ready", |p| {
+        p.stdout_so_far().starts_with(b"ready\n").then_some(())
+    });
+    program
+}
+
+fn json(library: &Path) -> Tlscope {
+    Tlscope::json().arg("--libssl").arg(library)
+}
+
+fn churned(program: Program) -> Churned {
+    let text = program.finish().success().text();
+    serde_json::from_str(text.lines().nth(1).expect("a report")).expect("a report")
+}
+
+/// Both ends of each connection of a round, and nothing else.
+#[track_caller]
+fn assert_churned(records: &Records, pid: u32, round: u32, connections: usize) {
+    let mark = format!(" {round}.");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let of_process = records.of(pid).into_iter();
+    let ends = of_process.map(|c| (text(&c.sent.bytes), text(&c.received.bytes)));
+    let mut ends: Vec<_> = ends.filter(|(sent, _)| sent.contains(&mark)).collect();
+    let say = |who, number| format!("{who} {round}.{number}\n");
+    let mut truth: Vec<_> = (0..connections)
+        .flat_map(|number| {
+            let (client, server) = (say("client", number), say("server", number));
+            [(client.clone(), server.clone()), (server, client)]
+        })
+        .collect();
+    ends.sort();
+    truth.sort();
+    assert_eq!(ends, truth);
+}
+
+#[test]
+fn an_object_used_again_within_a_millisecond_is_another_connection() {
+    const CONNECTIONS: usize = 100;
+    let scene = Scene::new("object-again");
+    let library = copied_libssl(&scene);
+    for object in [1, 2] {
+        let mut program = churn(&scene, &library, CONNECTIONS, 1, 0);
+        let capture = json(&library).object(object).start(&scene);
+        program.say(b"\n");
+        let churned = churned(program);
+        assert!(churned.same_address > CONNECTIONS as u64 / 2, "{churned:?}");
+        // With the handshake of the next one, and on a machine that is busy.
+        assert!(churned.fastest_ns < 20_000_000, "{churned:?}");
+        let records = capture.stop().records();
+        records.assert_lossless();
+        assert_churned(&records, churned.pid, 0, CONNECTIONS);
+        for connection in records.of(churned.pid) {
+            let closed = connection.closed.as_ref().expect("an end");
+            assert_eq!(closed.reason, "closed", "{}", connection.id);
+        }
+    }
+}
+
+/// The objects stand where those of the process before stood, and nothing told of its end.
+#[test]
+fn a_process_with_the_number_of_another_has_connections_of_its_own() {
+    let scene = Scene::new("pid-again");
+    let library = copied_libssl(&scene);
+    for object in [1, 2] {
+        let mut program = churn(&scene, &library, 4, 4, 3);
+        let capture = json(&library).object(object).start(&scene);
+        program.say(b"\n");
+        let churned = churned(program);
+        let records = capture.stop().records();
+        for round in 1..=3 {
+            assert_churned(&records, churned.pid, round, 4);
+        }
+        assert_eq!(records.of(churned.pid).len(), 3 * 2 * 4);
+    }
+}
+
+/// `make churn` lets a million connections come and go.
+#[test]
+fn memory_stays_as_it_is_while_connections_come_and_go() {
+    let number = env::var("TLSCOPE_CHURN").map(|text| text.parse().expect("a number"));
+    let connections = number.unwrap_or(3000);
+    let scene = Scene::new("churn");
+    let library = copied_libssl(&scene);
+    let mut program = churn(&scene, &library, connections, 10, 0);
+    let capture = Tlscope::text().arg("--libssl").arg(&library);
+    let capture = capture.args(["--output", "/dev/null"]).start(&scene);
+    program.say(b"\n");
+    let mut memory = Vec::new();
+    while program.ended().is_none() {
+        memory.push(resident_kib(&capture));
+        thread::park_timeout(Duration::from_millis(100));
+    }
+    churned(program);
+    memory.push(resident_kib(&capture));
+    let captured = capture.stop();
+    let stderr = &captured.finished.stderr;
+    let told = |what: &str| stderr.lines().any(|line| line.trim() == what);
+    assert!(
+        told(&format!("{}  connections", 2 * connections)),
+        "{stderr}"
+    );
+    assert!(told("0  bytes sent, lost"), "{stderr}");
+    let first = memory[memory.len() / 4];
+    let last = memory[memory.len() - 1];
+    println!("{connections} connections: {first} KiB resident, and {last} KiB at the end");
+    assert!(last < first + first / 4 + 8192, "it grew: {memory:?} KiB");
+}
+
+fn resident_kib(capture: &Capture) -> u64 {
+    let status = format!("/proc/{}/status", capture.pid());
+    let status = fs::read_to_string(status).expect("the status of tlscope");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    number.expect("VmRSS").parse().expect("a number")
 }
