@@ -137,16 +137,64 @@ pub struct Socket {
     pub address: Address,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Address {
-    /// No call of this connection has touched a socket yet.
-    #[default]
-    Unknown,
+    Unknown(Unknown),
     Inet {
         local: SocketAddr,
         remote: SocketAddr,
     },
     Unix,
+    /// The library itself reads or writes a pipe.
+    Pipe,
+}
+
+impl Default for Address {
+    fn default() -> Self {
+        Self::Unknown(Unknown::default())
+    }
+}
+
+/// Why there is no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unknown {
+    /// No call of this connection has touched a socket yet, and its first message passed none
+    /// that could be seen.
+    #[default]
+    NoSocket,
+    /// The same, and the connection is older than the capture: its first message is not known.
+    Older,
+    /// This kernel, or the BPF object in use, has no way from a call to its socket.
+    Kernel,
+    /// A socket of this family, whose addresses are of another kind.
+    Family(u16),
+    /// A datagram socket that is not connected to one peer.
+    NoPeer,
+}
+
+impl Unknown {
+    /// As JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoSocket => "no_socket",
+            Self::Older => "older",
+            Self::Kernel => "kernel",
+            Self::Family(_) => "family",
+            Self::NoPeer => "no_peer",
+        }
+    }
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSocket => f.write_str("no socket was seen to carry it"),
+            Self::Older => f.write_str("it began before the capture, and touches no socket itself"),
+            Self::Kernel => f.write_str("this kernel has no way to its socket"),
+            Self::Family(number) => write!(f, "its socket is of address family {number}"),
+            Self::NoPeer => f.write_str("its socket is not connected"),
+        }
+    }
 }
 
 /// The label of a key log line, checked to be one printable word.

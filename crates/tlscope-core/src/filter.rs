@@ -83,7 +83,8 @@ impl Filter {
             // must not lack its secrets.
             Item::Secret(event) => {
                 self.accepts_comm(&event.process)
-                    && (event.socket.address == Address::Unknown || self.accepts_port(event.socket))
+                    && (matches!(event.socket.address, Address::Unknown(_))
+                        || self.accepts_port(event.socket))
             }
         }
     }
@@ -106,7 +107,7 @@ impl Filter {
                 .iter()
                 .map(SocketAddr::port)
                 .any(|known| known == *port),
-            Address::Unknown | Address::Unix => false,
+            Address::Unknown(_) | Address::Unix | Address::Pipe => false,
         })
     }
 

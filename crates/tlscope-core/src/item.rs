@@ -46,7 +46,9 @@ impl ConnectionInfo {
             self.process = process.clone();
         }
         self.socket.fd = socket.fd.or(self.socket.fd);
-        if socket.address != Address::Unknown {
+        let known = |address| !matches!(address, Address::Unknown(_));
+        let tells_more = socket.address != Address::default() && !known(self.socket.address);
+        if known(socket.address) || tells_more {
             self.socket.address = socket.address;
         }
     }

@@ -161,6 +161,8 @@ pub enum Role {
     Clear,
     /// `void f(SSL *)`: the object may end here.
     Free,
+    /// `int f(SSL *, int fd)`: what the library is to read, to write, or both.
+    SetFd,
     /// `f(conn, const char *label, const void *secret, size_t len)`: the key-log sink, with
     /// its arguments where `Layout::sink` says.
     SecretSink,

@@ -96,6 +96,8 @@ struct image {
 	__u32 secret_arg;
 	__u32 length_arg;
 	__u32 packet_size; /* from a GnuTLS packet to the size of its datum; 0: none */
+	__u32 births;	   /* every connection passes a probe when it is born */
+	__u32 reserved;
 	struct go_layout go;
 };
 
@@ -110,13 +112,17 @@ struct record_header {
 	char comm[COMM_LEN];
 };
 
+/* Beyond every AF_*. */
+#define FAMILY_PIPE 0x100
+
 /* Addresses in network order; an IPv4 address fills the first 4 bytes. */
 struct socket_address {
 	__s32 fd;	  /* -1: not known */
-	__u16 family;	  /* AF_*; 0: not known */
+	__u16 family;	  /* AF_*, FAMILY_PIPE; 0: not known */
 	__u16 local_port; /* host order */
 	__u16 remote_port;
-	__u16 reserved[3];
+	__u16 older; /* not known, and its connection is older than the probes */
+	__u16 reserved[2];
 	__u8 local[16];
 	__u8 remote[16];
 };
@@ -186,17 +192,24 @@ enum connection_flag {
 	CONNECTION_CLOSED = 1,	/* it was closed, and serves nothing more */
 	CONNECTION_DIRECT = 2,	/* its socket is known from the objects themselves */
 	CONNECTION_WRAPPED = 4, /* the objects do not lead to a socket */
+	CONNECTION_BORN = 8,	/* its first call is seen, and all after it */
+};
+
+/* What carries a connection in one direction. */
+struct carrier {
+	__u64 sock; /* the kernel's struct sock, to notice a change */
+	__u32 port_pair;
+	__u32 reserved;
+	struct socket_address address;
 };
 
 struct connection {
 	__u64 generation;
-	__u64 total[2]; /* bytes that ended calls carried, by direction */
-	__u64 ahead;	/* bytes sent beyond that, by a write under way */
-	__u64 sock;	/* the kernel's struct sock, to notice a change */
-	struct socket_address socket;
-	__u32 port_pair;
-	__u32 side;  /* enum side */
-	__u64 flags; /* enum connection_flag */
+	__u64 total[2];		    /* bytes that ended calls carried, by direction */
+	__u64 ahead;		    /* bytes sent beyond that, by a write under way */
+	struct carrier carriers[2]; /* by direction; most have one socket for both */
+	__u32 side;		    /* enum side */
+	__u32 flags;		    /* enum connection_flag */
 };
 
 #endif

@@ -16,6 +16,11 @@
 #define AF_INET	 2
 #define AF_INET6 10
 
+static __always_inline bool is_inet(const struct socket_address *address)
+{
+	return address->family == AF_INET || address->family == AF_INET6;
+}
+
 /* Keeps clang from folding away a bound that the verifier has to see. */
 #define opaque(value) asm volatile("" : "+r"(value))
 

@@ -36,9 +36,32 @@ static __always_inline struct connection *connection_get(__u64 object)
 		return known;
 
 	fresh.generation = bpf_ktime_get_ns();
-	fresh.socket.fd = -1;
+	fresh.carriers[0].address.fd = -1;
+	fresh.carriers[1].address.fd = -1;
 	bpf_map_update_elem(&connections, &key, &fresh, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&connections, &key);
+}
+
+/* Of a connection that is read and written through one socket, either direction tells it. */
+static __always_inline const struct socket_address *
+connection_address(const struct connection *connection, enum direction direction)
+{
+	const struct socket_address *own = &connection->carriers[direction].address;
+
+	return own->family ? own : &connection->carriers[!direction].address;
+}
+
+static __always_inline bool carrier_is(const struct carrier *carrier, __u64 sock, __u32 port_pair)
+{
+	return carrier->sock == sock && carrier->port_pair == port_pair;
+}
+
+/* In both directions. */
+static __always_inline void connection_carry(struct connection *connection,
+					     const struct carrier *carrier)
+{
+	connection->carriers[0] = *carrier;
+	connection->carriers[1] = *carrier;
 }
 
 static __always_inline void header_fill(struct record_header *header, __u32 kind, __u32 size)

@@ -52,7 +52,7 @@ static __always_inline void emission_begin(struct emission *e, const struct conn
 	header_fill(&e->head.header, RECORD_DATA, 0);
 	e->head.connection.object = frame->object;
 	e->head.connection.generation = connection->generation;
-	e->head.socket = connection->socket;
+	e->head.socket = *connection_address(connection, direction);
 	e->head.call_offset = connection->total[direction];
 	e->head.call_length = call_length;
 	e->head.offset = e->head.call_offset + skip;

@@ -48,19 +48,18 @@ static __always_inline __u64 go_carrier(const struct go_layout *layout, __u64 bi
 static __always_inline struct sock *go_socket(const struct go_layout *layout, __u64 carrier,
 					      int *fd)
 {
-	struct socket *socket;
 	__u64 at = field_address(carrier, &layout->tcp_fd);
 
 	if (!at || bpf_probe_read_user(fd, sizeof(*fd), (void *)at))
 		return NULL;
-	socket = socket_of_fd(*fd);
-	return socket ? BPF_CORE_READ(socket, sk) : NULL;
+	return sock_of_fd(*fd);
 }
 
 /* Once for a connection: what carries it stays the same. */
 static __always_inline void go_socket_find(const struct go_layout *layout, __u64 bias, __u64 object)
 {
 	struct connection *connection = connection_get(object);
+	struct carrier found = {};
 	struct sock *sk;
 	__u64 carrier;
 	int fd = -1;
@@ -75,10 +74,11 @@ static __always_inline void go_socket_find(const struct go_layout *layout, __u64
 	sk = go_socket(layout, carrier, &fd);
 	if (!sk)
 		return;
-	connection->socket.fd = fd;
-	sock_address(&connection->socket, sk);
-	connection->sock = (__u64)sk;
-	connection->port_pair = sock_ports(sk);
+	found.address.fd = fd;
+	sock_address(&found.address, sk);
+	found.sock = (__u64)sk;
+	found.port_pair = sock_ports(sk);
+	connection_carry(connection, &found);
 	connection->flags |= CONNECTION_DIRECT;
 }
 
@@ -92,7 +92,7 @@ static __always_inline bool go_socket_is(const struct go_layout *layout, __u64 b
 	if (!carrier)
 		return false;
 	sk = go_socket(layout, carrier, &fd);
-	return sk && (__u64)sk == connection->sock && sock_ports(sk) == connection->port_pair;
+	return sk && carrier_is(&connection->carriers[DIRECTION_SENT], (__u64)sk, sock_ports(sk));
 }
 #else
 static __always_inline void go_socket_find(const struct go_layout *layout, __u64 bias, __u64 object)
@@ -121,7 +121,7 @@ static __always_inline struct goroutine *go_running(struct go_stack *stack, __u6
 
 /* A goroutine touches a socket: it is under every call of it that found none by itself. */
 static __always_inline void go_touches(struct goroutine *goroutine, const struct go_stack *stack,
-				       struct sock *sk, int fd)
+				       const struct touch *touch)
 {
 	const struct connection *connection;
 	int i;
@@ -134,7 +134,7 @@ static __always_inline void go_touches(struct goroutine *goroutine, const struct
 			continue;
 		connection = connection_find(frame->call.object);
 		if (connection && !(connection->flags & CONNECTION_DIRECT))
-			connection_touches(&frame->call, sk, fd);
+			connection_touches(&frame->call, touch);
 	}
 }
 
@@ -161,18 +161,20 @@ static __always_inline struct goroutine *go_calling(struct go_stack *stack,
 }
 
 /* bpf_task_pt_regs: 5.15. The tracepoints that lead here: 6.3. */
-static __always_inline int go_socket_used(void *ctx, struct sock *sk, long sent)
+static __always_inline int go_socket_used(void *ctx, struct touch *touch)
 {
+	struct pt_regs *regs = syscall_registers();
 	struct goroutine *goroutine;
 	struct go_stack stack;
 
-	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
+	if (!regs)
 		return 0;
-	goroutine = go_calling(&stack, (void *)bpf_task_pt_regs(bpf_get_current_task_btf()));
+	goroutine = go_calling(&stack, regs);
 	if (!goroutine || !goroutine->depth)
 		return 0;
-	go_touches(goroutine, &stack, sk, -1);
-	go_emit_ahead(ctx, goroutine, &stack, sent);
+	go_touches(goroutine, &stack, touch);
+	if (touch->direction == DIRECTION_SENT)
+		go_emit_ahead(ctx, goroutine, &stack, touch->length);
 	return 0;
 }
 
@@ -180,8 +182,8 @@ SEC("raw_tp")
 int go_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct pt_regs *regs = (void *)ctx->args[0];
+	struct touch touch = {.direction = syscall_direction(ctx->args[1])};
 	struct goroutine *goroutine;
-	struct socket *socket;
 	struct go_stack stack;
 	__u64 fd = 0;
 
@@ -191,9 +193,11 @@ int go_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	if (!goroutine)
 		return 0;
 	bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
-	socket = socket_of_fd(fd);
-	if (socket)
-		go_touches(goroutine, &stack, BPF_CORE_READ(socket, sk), fd);
+	touch.sk = sock_of_fd(fd);
+	touch.fd = fd;
+	touch.length = LENGTH_UNKNOWN;
+	if (touch.sk)
+		go_touches(goroutine, &stack, &touch);
 	return 0;
 }
 #else
@@ -232,7 +236,7 @@ int go_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-static __always_inline int go_socket_used(void *ctx, struct sock *sk, long sent)
+static __always_inline int go_socket_used(void *ctx, struct touch *touch)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 	const struct go_call *call = bpf_map_lookup_elem(&go_calls, &thread);
@@ -244,34 +248,45 @@ static __always_inline int go_socket_used(void *ctx, struct sock *sk, long sent)
 	goroutine = go_running(&stack, call->in_register, call->sp);
 	if (!goroutine || !goroutine->depth)
 		return 0;
-	go_touches(goroutine, &stack, sk, call->fd);
-	go_emit_ahead(ctx, goroutine, &stack, sent);
+	touch->fd = call->fd;
+	go_touches(goroutine, &stack, touch);
+	if (touch->direction == DIRECTION_SENT)
+		go_emit_ahead(ctx, goroutine, &stack, touch->length);
 	return 0;
 }
 
 SEC("kprobe")
 int go_tcp_sendmsg(struct pt_regs *ctx)
 {
-	return go_socket_used(ctx, (struct sock *)ARG1(ctx), 0);
+	struct touch touch = {(struct sock *)ARG1(ctx), -1, DIRECTION_SENT, LENGTH_UNKNOWN};
+
+	return go_socket_used(ctx, &touch);
 }
 
 SEC("kprobe")
 int go_tcp_recvmsg(struct pt_regs *ctx)
 {
-	return go_socket_used(ctx, (struct sock *)ARG1(ctx), 0);
+	struct touch touch = {(struct sock *)ARG1(ctx), -1, DIRECTION_RECEIVED, LENGTH_UNKNOWN};
+
+	return go_socket_used(ctx, &touch);
 }
 #endif
 
 SEC("raw_tp")
 int go_send_length(struct bpf_raw_tracepoint_args *ctx)
 {
-	return go_socket_used(ctx, (struct sock *)ctx->args[0], (int)ctx->args[1]);
+	struct touch touch = {(struct sock *)ctx->args[0], -1, DIRECTION_SENT, (int)ctx->args[1]};
+
+	return go_socket_used(ctx, &touch);
 }
 
 SEC("raw_tp")
 int go_recv_length(struct bpf_raw_tracepoint_args *ctx)
 {
-	return go_socket_used(ctx, (struct sock *)ctx->args[0], 0);
+	struct touch touch = {(struct sock *)ctx->args[0], -1, DIRECTION_RECEIVED,
+			      (int)ctx->args[1]};
+
+	return go_socket_used(ctx, &touch);
 }
 
 #endif

@@ -10,9 +10,9 @@
 #define TLSCOPE_HELLO_H
 
 #include "connection.h"
-#include "syscall_numbers.h"
 
 #ifdef TLSCOPE_CORE
+#include "uring.h"
 
 /* RFC 8446, sections 4.1.2 and 5.1: a record, a message, its version, the random. */
 struct client_hello {
@@ -25,9 +25,12 @@ struct client_hello {
 	__u8 random[RANDOM_LEN];
 } __attribute__((packed));
 
+#define CONTENT_FIRST	     20 /* change_cipher_spec */
 #define CONTENT_HANDSHAKE    22
+#define CONTENT_LAST	     26 /* ACK of DTLS 1.3: RFC 9147, section 4 */
 #define MESSAGE_CLIENT_HELLO 1
 #define VERSION_MAJOR	     3
+#define VERSION_MAJOR_DTLS   254
 
 struct hello_key {
 	__u32 pid;
@@ -35,62 +38,50 @@ struct hello_key {
 	__u8 random[RANDOM_LEN];
 };
 
-struct hello_socket {
-	struct socket_address address;
-	__u64 sock;
-	__u32 port_pair;
-	__u32 reserved;
-};
-
 /* LRU: a hello is asked for within its handshake, or never. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct hello_key);
-	__type(value, struct hello_socket);
+	__type(value, struct carrier);
 } hellos SEC(".maps");
 
-/* The first buffer of the system call under way, in the target; 0: none. */
-static __always_inline __u64 syscall_buffer(void)
+static __always_inline bool record_begins(__u64 at)
 {
-	struct pt_regs *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	__u64 number = 0, at = 0;
+	__u8 head[2]; /* content type, major version */
 
-	bpf_probe_read_kernel(&number, sizeof(SYSCALL_NR(regs)), &SYSCALL_NR(regs));
-	bpf_probe_read_kernel(&at, sizeof(at), &SYSCALL_ARG2(regs));
-	switch (number) {
-	case SYS_SENDMSG:
-	case SYS_RECVMSG:
-		/* struct msghdr: a pointer, an int in 8 bytes, then the vector. */
-		if (bpf_probe_read_user(&at, sizeof(at), (void *)at + 16))
-			return 0;
-		/* fallthrough */
-	case SYS_WRITEV:
-	case SYS_READV: return bpf_probe_read_user(&at, sizeof(at), (void *)at) ? 0 : at;
-	case SYS_WRITE:
-	case SYS_READ:
-	case SYS_SENDTO:
-	case SYS_RECVFROM: return at;
-	default: return 0;
-	}
+	if (bpf_probe_read_user(head, sizeof(head), (void *)at))
+		return false;
+	return head[0] >= CONTENT_FIRST && head[0] <= CONTENT_LAST &&
+	       (head[1] == VERSION_MAJOR || head[1] == VERSION_MAJOR_DTLS);
 }
 
 /* Bytes went through a socket outside of any TLS call. */
 static __always_inline void hello_passes(struct sock *sk, int length, enum direction direction)
 {
+	const struct uring_use *use = NULL;
 	struct client_hello hello;
-	struct hello_socket value = {};
+	struct carrier value = {};
 	struct hello_key key = {};
 	__u64 at;
 
-	if (length < (int)sizeof(hello) ||
-	    !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs) || !wanted())
+	if (length < (int)sizeof(hello) || !wanted())
 		return;
 	at = syscall_buffer();
+	if (!at) {
+		use = uring_find(sk, direction);
+		if (!use)
+			return;
+		at = uring_buffer(use);
+	}
 	if (!at || bpf_probe_read_user(&hello, sizeof(hello), (void *)at))
 		return;
 	if (hello.content_type != CONTENT_HANDSHAKE || hello.record_version[0] != VERSION_MAJOR ||
 	    hello.message_type != MESSAGE_CLIENT_HELLO || hello.version[0] != VERSION_MAJOR)
+		return;
+	/* A ring's request may run in the middle of another socket's call. */
+	value.address.fd = use ? use->fd : syscall_fd(sk);
+	if (value.address.fd < 0)
 		return;
 	key.pid = bpf_get_current_pid_tgid() >> 32;
 	key.direction = direction;
@@ -99,7 +90,6 @@ static __always_inline void hello_passes(struct sock *sk, int length, enum direc
 	 * A relay in the same process passes a hello on: the client sent it
 	 * first, the server receives it last.
 	 */
-	value.address.fd = sock_fd(sk);
 	sock_address(&value.address, sk);
 	value.sock = (__u64)sk;
 	value.port_pair = sock_ports(sk);
@@ -107,8 +97,7 @@ static __always_inline void hello_passes(struct sock *sk, int length, enum direc
 			    direction == DIRECTION_SENT ? BPF_NOEXIST : BPF_ANY);
 }
 
-static __always_inline struct hello_socket *hello_find(struct hello_key *key,
-						       enum direction direction)
+static __always_inline struct carrier *hello_find(struct hello_key *key, enum direction direction)
 {
 	key->direction = direction;
 	return bpf_map_lookup_elem(&hellos, key);

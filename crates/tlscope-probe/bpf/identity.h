@@ -9,6 +9,15 @@
 #include "hello.h"
 #include "secret.h"
 
+/* Why there is no address, in case that none is found. */
+static __always_inline void mark_older(struct connection *connection, const struct image *image)
+{
+	bool older = image->births && !(connection->flags & CONNECTION_BORN);
+
+	connection->carriers[0].address.older = older;
+	connection->carriers[1].address.older = older;
+}
+
 #ifdef TLSCOPE_CORE
 static __always_inline bool random_of(struct hello_key *key, const struct image *image,
 				      __u64 object)
@@ -31,26 +40,30 @@ static __always_inline void connection_identify(void *ctx, struct connection *co
 						__u64 object)
 {
 	const struct image *image = image_of(ctx);
-	const struct hello_socket *found;
+	const struct carrier *found;
 	struct hello_key key = {};
 
-	if (!image || !random_of(&key, image, object))
+	if (!image)
+		return;
+	mark_older(connection, image);
+	if (!random_of(&key, image, object))
 		return;
 	key.pid = bpf_get_current_pid_tgid() >> 32;
 	if (connection->side == SIDE_UNKNOWN)
 		connection->side = hello_find(&key, DIRECTION_RECEIVED) ? SIDE_SERVER : SIDE_CLIENT;
 	found =
 	    hello_find(&key, connection->side == SIDE_SERVER ? DIRECTION_RECEIVED : DIRECTION_SENT);
-	if (!found)
-		return;
-	connection->socket = found->address;
-	connection->sock = found->sock;
-	connection->port_pair = found->port_pair;
+	if (found)
+		connection_carry(connection, found);
 }
 #else
 static __always_inline void connection_identify(void *ctx, struct connection *connection,
 						__u64 object)
 {
+	const struct image *image = image_of(ctx);
+
+	if (image)
+		mark_older(connection, image);
 }
 #endif
 

@@ -10,7 +10,11 @@
 #include <bpf/bpf_core_read.h>
 
 #define S_IFMT	 0170000
+#define S_IFIFO	 0010000
 #define S_IFSOCK 0140000
+
+#define FMODE_READ  1
+#define FMODE_WRITE 2
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -44,8 +48,24 @@ struct inode {
 };
 
 struct file {
+	__u32 f_mode;
 	void *private_data;
 	struct inode *f_inode;
+};
+
+struct io_kiocb {
+	struct file *file;
+	__u8 opcode;
+};
+
+/* The head of an io_kiocb, by opcode. */
+struct io_sr_msg {
+	void *buf;
+	void *umsg;
+};
+
+struct io_rw {
+	__u64 addr;
 };
 
 struct fdtable {

@@ -46,7 +46,7 @@ static __always_inline bool owner_socket(struct owner_record *record, struct soc
 {
 	sock_address(&record->socket, sk);
 	record->protocol = sock_protocol(sk);
-	return record->socket.family == AF_INET || record->socket.family == AF_INET6;
+	return is_inet(&record->socket);
 }
 
 static __always_inline int owner_seen(void *ctx, struct sock *sk)
@@ -113,14 +113,14 @@ SEC("raw_tp")
 int owner_syscall(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct pt_regs *regs = (void *)ctx->args[0];
-	struct socket *socket;
+	struct sock *sk;
 	__u64 fd = 0;
 
 	if (!syscall_names_fd(ctx->args[1]) || !wanted())
 		return 0;
 	bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
-	socket = socket_of_fd(fd);
-	return socket ? owner_seen(ctx, BPF_CORE_READ(socket, sk)) : 0;
+	sk = sock_of_fd(fd);
+	return sk ? owner_seen(ctx, sk) : 0;
 }
 #else
 #define DEFINE_OWNER_KPROBE(function)                                                              \

@@ -127,7 +127,7 @@ static __always_inline int secret_emit(struct pt_regs *ctx, struct secret_record
 	record->socket.fd = -1;
 	if (connection) {
 		record->connection.generation = connection->generation;
-		record->socket = connection->socket;
+		record->socket = *connection_address(connection, DIRECTION_SENT);
 	}
 	if (!emit_record(ctx, object, record, sizeof(*record)))
 		count(COUNTER_SECRETS_LOST, 1);

@@ -12,46 +12,99 @@
 
 #ifdef TLSCOPE_CORE
 #include "socket_core.h"
+#include "uring.h"
 #else
 #include "socket_noncore.h"
 #endif
 #include "hello.h"
 
+/* How a call touches a socket. */
+struct touch {
+	struct sock *sk;
+	int fd; /* -1: to be found out */
+	enum direction direction;
+	/* What the socket took or gave, or an error; LENGTH_UNKNOWN ahead of that. */
+	int length;
+};
+
+#define LENGTH_UNKNOWN (-4096)
+
 /*
- * The first socket that a call touches is its connection's. What it touches
- * after that is a callback's business: a session cache, a log daemon.
+ * What a callback of the library does inside a call (a session cache, a log
+ * daemon) is no business of the connection, even where it is the first to
+ * touch a socket. So a connection takes another socket than it has only with
+ * what can begin a record. One whose beginning was not seen may be in the
+ * middle of a record; there, and where the bytes cannot be told, the first
+ * socket that a call touches is taken.
  */
-static __always_inline void connection_touches(struct frame *frame, struct sock *sk, int fd)
+static __always_inline bool may_carry(const struct connection *connection,
+				      const struct touch *touch)
+{
+#ifdef TLSCOPE_CORE
+	bool known = connection_address(connection, touch->direction)->family;
+	__u64 at;
+
+	if (touch->length == LENGTH_UNKNOWN || (!known && !(connection->flags & CONNECTION_BORN)))
+		return true;
+	if (touch->length <= 0)
+		return false;
+	at = buffer_used(touch->sk, touch->direction);
+	return !at || record_begins(at);
+#else
+	return true;
+#endif
+}
+
+static __always_inline void connection_touches(struct frame *frame, const struct touch *touch)
 {
 	struct connection *connection = connection_get(frame->object);
-	struct socket_address address = {.fd = fd};
-	__u32 ports = sock_ports(sk);
+	struct carrier *carrier, *opposite;
+	struct carrier fresh = {
+	    .sock = (__u64)touch->sk,
+	    .port_pair = sock_ports(touch->sk),
+	    .address = {.fd = touch->fd},
+	};
 
+	/* What comes after the connection's own socket is a callback's business, too. */
 	if (!connection || frame->settled)
 		return;
-	if (connection->sock == (__u64)sk && connection->port_pair == ports) {
+	/* No index: the verifier of 4.18 wants constant offsets. */
+	if (touch->direction == DIRECTION_SENT) {
+		carrier = &connection->carriers[DIRECTION_SENT];
+		opposite = &connection->carriers[DIRECTION_RECEIVED];
+	} else {
+		carrier = &connection->carriers[DIRECTION_RECEIVED];
+		opposite = &connection->carriers[DIRECTION_SENT];
+	}
+	if (carrier_is(carrier, fresh.sock, fresh.port_pair)) {
 		frame->settled = true;
 		return;
 	}
-	if (fd < 0)
-		address.fd = sock_fd(sk);
-	sock_address(&address, sk);
-	/* A log daemon may be told of the handshake before it begins. */
-	if (address.family != AF_UNIX)
+	if (carrier_is(opposite, fresh.sock, fresh.port_pair)) {
+		*carrier = *opposite;
 		frame->settled = true;
-	else if (connection->socket.family > AF_UNIX)
+		return;
+	}
+	if (!may_carry(connection, touch))
+		return;
+	if (touch->fd < 0)
+		fresh.address.fd = sock_fd(touch->sk, touch->direction);
+	sock_address(&fresh.address, touch->sk);
+	/* A log daemon may be told of the handshake before it begins. */
+	if (fresh.address.family != AF_UNIX)
+		frame->settled = true;
+	else if (carrier->address.family > AF_UNIX)
 		return;
 	/* A reset takes the port away; what comes after it tells nothing. */
-	if (address.family != AF_UNIX && !address.local_port)
+	if (is_inet(&fresh.address) && !fresh.address.local_port)
 		return;
-	connection->socket = address;
-	connection->port_pair = ports;
-	connection->sock = (__u64)sk;
+	*carrier = fresh;
 }
 
 /* False when the thread is in no TLS call. */
-static __always_inline bool socket_used(struct sock *sk)
+static __always_inline bool socket_used(struct sock *sk, enum direction direction, int length)
 {
+	const struct touch touch = {sk, -1, direction, length};
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
 	int i;
@@ -62,7 +115,7 @@ static __always_inline bool socket_used(struct sock *sk)
 #pragma unroll
 	for (i = 0; i < FRAMES_MAX; i++)
 		if (i < thread->depth)
-			connection_touches(&thread->frames[i], sk, -1);
+			connection_touches(&thread->frames[i], &touch);
 	return true;
 }
 
@@ -113,7 +166,7 @@ int sock_send_length(struct bpf_raw_tracepoint_args *ctx)
 	struct sock *sk = (struct sock *)ctx->args[0];
 	int length = (int)ctx->args[1];
 
-	if (socket_used(sk))
+	if (socket_used(sk, DIRECTION_SENT, length))
 		emit_ahead(ctx, frame_current(), length);
 	else
 		hello_passes(sk, length, DIRECTION_SENT);
@@ -124,9 +177,10 @@ SEC("raw_tp")
 int sock_recv_length(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct sock *sk = (struct sock *)ctx->args[0];
+	int length = (int)ctx->args[1];
 
-	if (!socket_used(sk))
-		hello_passes(sk, (int)ctx->args[1], DIRECTION_RECEIVED);
+	if (!socket_used(sk, DIRECTION_RECEIVED, length))
+		hello_passes(sk, length, DIRECTION_RECEIVED);
 	return 0;
 }
 

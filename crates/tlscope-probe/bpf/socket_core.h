@@ -8,8 +8,8 @@
 
 #include "kernel.h"
 
-/* The socket behind a descriptor of the current task, or NULL. */
-static __always_inline struct socket *socket_of_fd(__u32 fd)
+/* What a descriptor of the current task stands for, or NULL. */
+static __always_inline struct file *file_of_fd(__u32 fd)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
@@ -19,30 +19,35 @@ static __always_inline struct socket *socket_of_fd(__u32 fd)
 		return NULL;
 	slots = BPF_CORE_READ(table, fd);
 	bpf_probe_read_kernel(&file, sizeof(file), slots + fd);
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return NULL;
-	return BPF_CORE_READ(file, private_data);
+	return file;
 }
 
-/*
- * The descriptor of the running system call, when it really is this socket:
- * with io_uring or a kernel thread it is not, and the number stays unknown.
- */
-static __always_inline int sock_fd(struct sock *sk)
+static __always_inline bool file_is(struct file *file, __u16 type)
 {
-	struct pt_regs *regs;
-	struct socket *socket;
-	__u64 fd = 0;
+	return file && (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) == type;
+}
 
-	/* bpf_task_pt_regs: 5.15. The tracepoints that lead here: 6.3. */
+static __always_inline struct sock *sock_of_file(struct file *file)
+{
+	struct socket *socket = NULL;
+
+	if (file_is(file, S_IFSOCK))
+		socket = BPF_CORE_READ(file, private_data);
+	return socket ? BPF_CORE_READ(socket, sk) : NULL;
+}
+
+/* The socket behind a descriptor of the current task, or NULL. */
+static __always_inline struct sock *sock_of_fd(__u32 fd)
+{
+	return sock_of_file(file_of_fd(fd));
+}
+
+/* bpf_task_pt_regs: 5.15. The tracepoints that need it: 6.3. */
+static __always_inline struct pt_regs *syscall_registers(void)
+{
 	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
-		return -1;
-	regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
-	socket = socket_of_fd(fd);
-	if (!socket || BPF_CORE_READ(socket, sk) != sk)
-		return -1;
-	return fd;
+		return NULL;
+	return (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
 }
 
 static __always_inline __u32 sock_ports(struct sock *sk)
@@ -62,7 +67,7 @@ static __always_inline void sock_address(struct socket_address *to, struct sock 
 	__u16 port = BPF_CORE_READ(from, skc_dport);
 
 	to->family = BPF_CORE_READ(from, skc_family);
-	if (to->family != AF_INET && to->family != AF_INET6)
+	if (!is_inet(to))
 		return;
 	to->local_port = BPF_CORE_READ(from, skc_num);
 	to->remote_port = __builtin_bswap16(port);

@@ -28,7 +28,7 @@ struct sock {
 };
 
 /* Set by sys_enter: whatever touches a socket runs inside that call. */
-static __always_inline int sock_fd(struct sock *sk)
+static __always_inline int sock_fd(struct sock *sk, enum direction direction)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
@@ -56,7 +56,7 @@ static __always_inline void sock_address(struct socket_address *to, struct sock 
 
 	bpf_probe_read_kernel(&from, sizeof(from), sk);
 	to->family = from.family;
-	if (to->family != AF_INET && to->family != AF_INET6)
+	if (!is_inet(to))
 		return;
 	to->local_port = from.num;
 	to->remote_port = __builtin_bswap16(from.dport);

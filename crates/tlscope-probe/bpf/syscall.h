@@ -11,16 +11,16 @@
 #include "syscall_numbers.h"
 
 #ifdef TLSCOPE_CORE
-static __always_inline void syscall_on_fd(__u32 fd)
+static __always_inline void syscall_on_fd(__u32 fd, enum direction direction)
 {
 	struct frame *frame = frame_current();
-	struct socket *socket = socket_of_fd(fd);
+	const struct touch touch = {sock_of_fd(fd), fd, direction, LENGTH_UNKNOWN};
 
-	if (frame && socket)
-		connection_touches(frame, BPF_CORE_READ(socket, sk), fd);
+	if (frame && touch.sk)
+		connection_touches(frame, &touch);
 }
 #else
-static __always_inline void syscall_on_fd(__u32 fd)
+static __always_inline void syscall_on_fd(__u32 fd, enum direction direction)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
@@ -33,14 +33,14 @@ static __always_inline void syscall_on_fd(__u32 fd)
 SEC("kprobe")
 int tcp_sendmsg(struct pt_regs *ctx)
 {
-	socket_used((struct sock *)ARG1(ctx));
+	socket_used((struct sock *)ARG1(ctx), DIRECTION_SENT, LENGTH_UNKNOWN);
 	return 0;
 }
 
 SEC("kprobe")
 int tcp_recvmsg(struct pt_regs *ctx)
 {
-	socket_used((struct sock *)ARG1(ctx));
+	socket_used((struct sock *)ARG1(ctx), DIRECTION_RECEIVED, LENGTH_UNKNOWN);
 	return 0;
 }
 #endif
@@ -58,7 +58,7 @@ int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	if (number != SYS_IO_URING_ENTER)
 		bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
-	syscall_on_fd(fd);
+	syscall_on_fd(fd, syscall_direction(number));
 	return 0;
 }
 

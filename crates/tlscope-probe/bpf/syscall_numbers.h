@@ -36,6 +36,14 @@ enum {
 };
 #endif
 
+static __always_inline enum direction syscall_direction(__u64 number)
+{
+	bool receives = number == SYS_READ || number == SYS_READV || number == SYS_RECVFROM ||
+			number == SYS_RECVMSG;
+
+	return receives ? DIRECTION_RECEIVED : DIRECTION_SENT;
+}
+
 static __always_inline bool syscall_names_fd(__u64 number)
 {
 	return number == SYS_READ || number == SYS_WRITE || number == SYS_READV ||

@@ -86,7 +86,7 @@ static __always_inline struct connection *connection_of(void *ctx, const struct 
 {
 	struct connection *connection = connection_get(frame->object);
 
-	if (connection && !connection->socket.family)
+	if (connection && !connection_address(connection, DIRECTION_SENT)->family)
 		connection_identify(ctx, connection, frame->object);
 	return connection;
 }
@@ -204,11 +204,21 @@ static __always_inline int handshake_returns(struct pt_regs *ctx)
 DEFINE_CALL(handshake, frame_push(ctx, 0, 0), handshake_returns(ctx))
 
 /* The address may have served a connection before: that one is over. */
+static __always_inline void connection_begin(void *ctx, __u64 object)
+{
+	struct connection *connection;
+
+	connection_end(ctx, object, true);
+	connection = connection_get(object);
+	if (connection)
+		connection->flags |= CONNECTION_BORN;
+}
+
 SEC("uretprobe")
 int new_return(struct pt_regs *ctx)
 {
 	if (RETURNED(ctx) && wanted())
-		connection_end(ctx, RETURNED(ctx), true);
+		connection_begin(ctx, RETURNED(ctx));
 	return 0;
 }
 
@@ -218,16 +228,23 @@ static __always_inline int new_at_returns(struct pt_regs *ctx)
 	__u64 object = 0;
 
 	if (frame && !bpf_probe_read_user(&object, sizeof(object), (void *)frame->object) && object)
-		connection_end(ctx, object, true);
+		connection_begin(ctx, object);
 	return 0;
 }
 
 DEFINE_CALL(new_at, frame_push(ctx, 0, 0), new_at_returns(ctx))
 
+/* Where births are seen, this is one; else it may be the end. */
 SEC("uprobe")
 int clear_entry(struct pt_regs *ctx)
 {
-	if (wanted())
+	const struct image *image = image_of(ctx);
+
+	if (!wanted())
+		return 0;
+	if (image && image->births)
+		connection_begin(ctx, ARG1(ctx));
+	else
 		connection_end(ctx, ARG1(ctx), true);
 	return 0;
 }
@@ -240,6 +257,31 @@ int free_entry(struct pt_regs *ctx)
 		connection_end(ctx, ARG1(ctx), false);
 	return 0;
 }
+
+#ifdef TLSCOPE_CORE
+/*
+ * The descriptor that the library is to use itself. A socket shows when it is
+ * used; a pipe would not, and tells by its mode what it is for.
+ */
+SEC("uprobe")
+int set_fd_entry(struct pt_regs *ctx)
+{
+	struct carrier pipe = {.address = {.fd = ARG2(ctx), .family = FAMILY_PIPE}};
+	struct file *file = file_of_fd(pipe.address.fd);
+	struct connection *connection;
+	__u32 mode;
+
+	if (!wanted() || !file_is(file, S_IFIFO))
+		return 0;
+	connection = connection_get(ARG1(ctx));
+	mode = BPF_CORE_READ(file, f_mode);
+	if (connection && mode & FMODE_READ)
+		connection->carriers[DIRECTION_RECEIVED] = pipe;
+	if (connection && mode & FMODE_WRITE)
+		connection->carriers[DIRECTION_SENT] = pipe;
+	return 0;
+}
+#endif
 
 /* Made of the above. */
 #include "expand.h"

@@ -20,6 +20,9 @@ pub const GOROUTINE_IN_REGISTER: u32 = 0;
 pub const GOROUTINE_THREAD_LOCAL: u32 = 1;
 pub const GOROUTINE_BY_SLOT: u32 = 2;
 
+/// A pipe, where a socket has its family.
+pub const FAMILY_PIPE: u16 = 0x100;
+
 pub const DIRECTION_RECEIVED: u32 = 0;
 pub const DIRECTION_SENT: u32 = 1;
 
@@ -140,6 +143,8 @@ abi_struct! {
         secret_arg: u32,
         length_arg: u32,
         packet_size: u32,
+        births: u32,
+        reserved: u32,
         go: GoLayout,
     }
 }
@@ -163,7 +168,8 @@ abi_struct! {
         family: u16,
         local_port: u16,
         remote_port: u16,
-        reserved: [u16; 3],
+        older: u16,
+        reserved: [u16; 2],
         local: [u8; 16],
         remote: [u8; 16],
     }
@@ -230,15 +236,17 @@ abi_struct! {
 abi_struct! { ConnectionKey { object: u64, pid: u32, reserved: u32, } }
 
 abi_struct! {
+    Carrier { sock: u64, port_pair: u32, reserved: u32, address: SocketAddress, }
+}
+
+abi_struct! {
     Connection {
         generation: u64,
         total: [u64; 2],
         ahead: u64,
-        sock: u64,
-        socket: SocketAddress,
-        port_pair: u32,
+        carriers: [Carrier; 2],
         side: u32,
-        flags: u64,
+        flags: u32,
     }
 }
 

@@ -13,7 +13,9 @@ use zerocopy::IntoBytes;
 use crate::abi::Config;
 use crate::attach::Needs;
 use crate::features::AttachMode;
-use crate::programs::{FOLLOW_PROGRAMS, OWNER_PROGRAMS, Point, ROLE_PROGRAMS, SOCKET_PROGRAMS};
+use crate::programs::{
+    FOLLOW_PROGRAMS, OWNER_PROGRAMS, Point, RING_PROGRAM, ROLE_PROGRAMS, SOCKET_PROGRAMS,
+};
 use crate::tracer::SocketRoute;
 
 #[repr(align(8))]
@@ -218,6 +220,7 @@ fn select_programs(open: &mut OpenObject, settings: &Settings, first: bool) {
                 let mut rows = SOCKET_PROGRAMS.iter().filter(|row| row.program == name);
                 first && rows.any(|row| row.serves(settings.needs))
             }
+            RING_PROGRAM => first && settings.needs.data,
             name if OWNER_PROGRAMS.iter().any(|row| row.program == name) => {
                 first && settings.needs.owners
             }
@@ -246,12 +249,13 @@ fn set_uprobe_multi(program: &mut OpenProgramMut<'_>) {
 /// Maps that only some captures fill stay empty in the others.
 fn shrink_unused_maps(open: &mut OpenObject, needs: Needs) -> libbpf_rs::Result<()> {
     const MINIMUM: u32 = 64;
-    const OF_DATA: [&str; 5] = [
+    const OF_DATA: [&str; 6] = [
         "connections",
         "threads",
         "emissions",
         "unsent_closes",
         "hellos",
+        "uring_uses",
     ];
     const OF_OWNERS: [&str; 2] = ["owned", "connecting"];
     const OF_SECRETS: [&str; 4] = ["expansions", "makings", "keys", "traffic"];

@@ -76,6 +76,11 @@ pub(crate) const ROLE_PROGRAMS: &[RoleProgram] = &[
         shape: Shape::Entry,
     },
     RoleProgram {
+        role: Role::SetFd,
+        name: "set_fd",
+        shape: Shape::Entry,
+    },
+    RoleProgram {
         role: Role::SendRecord,
         name: "send_record",
         shape: Shape::Call,
@@ -206,6 +211,10 @@ pub(crate) const SOCKET_PROGRAMS: &[SocketProgram] = &[
     of_goroutines("go_tcp_sendmsg", "tcp_sendmsg"),
     of_goroutines("go_tcp_recvmsg", "tcp_recvmsg"),
 ];
+
+/// A raw tracepoint of the same name: tells the buffers that a ring's requests move through a
+/// socket. Core object, beside the tracepoints of the socket layer.
+pub(crate) const RING_PROGRAM: &str = "io_uring_file_get";
 
 /// Where a socket's user is learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

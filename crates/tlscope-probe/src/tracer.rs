@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, Object};
 use tlscope_image::elf::Address;
 use tlscope_image::plan::{
-    FieldPath, GoAbi, GoKeyLogForm, GoLayout, Goroutine, Layout, LayoutValue, Plan, Probe,
+    FieldPath, GoAbi, GoKeyLogForm, GoLayout, Goroutine, Layout, LayoutValue, Plan, Probe, Role,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -17,7 +17,8 @@ use crate::events::EventSource;
 use crate::features::{self, AttachMode, Features};
 use crate::object::{self, LoadError, ObjectKind, Settings};
 use crate::programs::{
-    FOLLOW_PROGRAMS, OWNER_PROGRAMS, OwnerPoint, OwnerProgram, SOCKET_PROGRAMS, SocketProgram,
+    FOLLOW_PROGRAMS, OWNER_PROGRAMS, OwnerPoint, OwnerProgram, RING_PROGRAM, SOCKET_PROGRAMS,
+    SocketProgram,
 };
 
 /// Shards beyond this add memory, not throughput: one reader drains them all.
@@ -245,12 +246,12 @@ impl Tracer {
         let probes: Vec<&Probe> = plan
             .probes
             .iter()
-            .filter(|probe| self.settings.needs.role(probe.role))
+            .filter(|probe| self.serves(probe.role))
             .collect();
         if self.settings.needs.data && !self.finds_goroutines(&plan.layout) {
             return Err(AttachError::NoGoroutines);
         }
-        let image = self.register_image(&plan.layout)?;
+        let image = self.register_image(plan)?;
         let attachment = Attachment {
             mode: self.settings.mode,
             pid: self.pid,
@@ -267,6 +268,12 @@ impl Tracer {
         Ok(probes.len())
     }
 
+    /// From a descriptor to what it stands for, it is CO-RE alone.
+    fn serves(&self, role: Role) -> bool {
+        let has_program = self.settings.kind == ObjectKind::Core || role != Role::SetFd;
+        has_program && self.settings.needs.role(role)
+    }
+
     /// The thread pointer of `x86_64` is a kernel field, to be found by CO-RE alone.
     fn finds_goroutines(&self, layout: &Layout) -> bool {
         let go = layout.go.as_ref();
@@ -275,7 +282,7 @@ impl Tracer {
     }
 
     /// Tells the programs the image's layout; gives its index, which cookies name.
-    fn register_image(&mut self, layout: &Layout) -> Result<u16, AttachError> {
+    fn register_image(&mut self, plan: &Plan) -> Result<u16, AttachError> {
         let index = if self.settings.mode.has_cookie() {
             self.images
         } else {
@@ -292,7 +299,7 @@ impl Tracer {
         if let Some(map) = object.maps().find(|map| map.name() == "images") {
             map.update(
                 &u32::from(index).to_ne_bytes(),
-                image_of(layout).as_bytes(),
+                image_of(plan).as_bytes(),
                 MapFlags::ANY,
             )
             .map_err(|source| self.attach_error(source))?;
@@ -448,6 +455,9 @@ fn watch_sockets(
         match attach_route(object, settings.needs, *route) {
             Ok(mut links) => {
                 links.extend(descriptor);
+                if *route == SocketRoute::SocketTracepoints {
+                    links.extend(watch_rings(object));
+                }
                 return Ok(Sockets {
                     route: *route,
                     passed_over,
@@ -462,6 +472,13 @@ fn watch_sockets(
         (None, Some(last)) => object::refused(settings.kind, last.why),
         (None, None) => unreachable!("every object has routes"),
     })
+}
+
+/// A kernel without `io_uring` has nothing to watch.
+fn watch_rings(object: &Object) -> Option<Link> {
+    let mut programs = object.progs_mut();
+    let program = programs.find(|program| program.name() == RING_PROGRAM)?;
+    program.attach_raw_tracepoint(RING_PROGRAM).ok()
 }
 
 fn attach_route(object: &Object, needs: Needs, route: SocketRoute) -> libbpf_rs::Result<Vec<Link>> {
@@ -526,7 +543,9 @@ fn watch_owners(object: &Object, forced: Option<SocketRoute>) -> Vec<Link> {
     links
 }
 
-fn image_of(layout: &Layout) -> abi::Image {
+fn image_of(plan: &Plan) -> abi::Image {
+    let births = |probe: &Probe| matches!(probe.role, Role::New | Role::NewAt);
+    let layout = &plan.layout;
     let sink = &layout.sink;
     let path = |value: &Option<LayoutValue>| value.as_ref().map(|value| field_path(&value.path));
     let (random_arg, client_random) = match sink.client_random {
@@ -543,6 +562,8 @@ fn image_of(layout: &Layout) -> abi::Image {
         secret_arg: sink.secret.into(),
         length_arg: sink.length.into(),
         packet_size: layout.packet_size.as_ref().map_or(0, last_step),
+        births: plan.probes.iter().any(births).into(),
+        reserved: 0,
         go: layout.go.as_ref().map(go_layout_of).unwrap_or_default(),
     }
 }

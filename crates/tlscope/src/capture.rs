@@ -48,7 +48,7 @@ use keeper::{Keeper, Kept, Service};
 use outputs::Outputs;
 use processes::Processes;
 use recorder::Recorder;
-use records::Clock;
+use records::{Clock, Reach};
 use remote::{Count, Remote};
 use watch::{Watch, Watcher};
 
@@ -78,7 +78,8 @@ pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
         None => None,
     };
     let pipeline = Pipeline::new(pipeline_options(config), sinks);
-    let receiver = Receiver::new(pipeline, recorder);
+    let reach = Reach::of(&attacher.tracer());
+    let receiver = Receiver::new(pipeline, recorder, reach);
     let source = attacher.tracer().events().map_err(load_failure)?;
     announce_ready(config)?;
     let mut command = Running::start(&config.run)?;
@@ -242,17 +243,19 @@ struct Receiver {
     recorder: Option<Recorder>,
     clock: Clock,
     processes: Processes,
+    reach: Reach,
     malformed: u64,
     failure: Option<SinkError>,
 }
 
 impl Receiver {
-    fn new(pipeline: Pipeline, recorder: Option<Recorder>) -> Self {
+    fn new(pipeline: Pipeline, recorder: Option<Recorder>, reach: Reach) -> Self {
         Self {
             pipeline,
             recorder,
             clock: Clock::now(),
             processes: Processes::default(),
+            reach,
             malformed: 0,
             failure: None,
         }
@@ -271,7 +274,7 @@ impl Receiver {
         if matches!(record, Record::Secret(secret) if secret.label() == RSA_LABEL) {
             return ControlFlow::Continue(());
         }
-        let Some(event) = records::event(record, self.clock) else {
+        let Some(event) = records::event(record, self.clock, self.reach) else {
             self.malformed += 1;
             return ControlFlow::Continue(());
         };

@@ -284,8 +284,12 @@ fn push_socket(object: &mut Object<'_>, socket: Socket) {
         object.signed("fd", i64::from(fd));
     }
     match socket.address {
-        Address::Unknown => object.text("remote", "unknown"),
+        Address::Unknown(why) => {
+            object.text("remote", "unknown");
+            object.text("unknown", why.name());
+        }
         Address::Unix => object.text("remote", "unix"),
+        Address::Pipe => object.text("remote", "pipe"),
         Address::Inet { local, remote } => {
             object.display("local", &super::canonical(local));
             object.display("remote", &super::canonical(remote));

@@ -179,9 +179,10 @@ impl<W: Write> TextSink<W> {
         } = *connection;
         let fd = socket.fd.map(|fd| format!(", fd {fd}")).unwrap_or_default();
         let peer = match socket.address {
-            Address::Unknown => "address unknown".to_owned(),
-            Address::Unix => "unix".to_owned(),
+            Address::Unknown(why) => format!("address unknown: {why}"),
             Address::Inet { remote, .. } => super::canonical(remote).to_string(),
+            Address::Unix => "unix".to_owned(),
+            Address::Pipe => "pipe".to_owned(),
         };
         let within = container.as_ref().map(|container| match &container.pod {
             Some(pod) => format!(", container {} of pod {pod}", container.id),
@@ -315,8 +316,9 @@ fn push_identity(out: &mut Vec<u8>, process: &Process, socket: Socket, direction
     // Writing to a String does not fail.
     let _ = write!(text, "{pid}_{tid}_{comm}_{fd}_{}_", direction as u8);
     let _ = match socket.address {
-        Address::Unknown => text.write_str("unknown"),
+        Address::Unknown(_) => text.write_str("unknown"),
         Address::Unix => text.write_str("unix"),
+        Address::Pipe => text.write_str("pipe"),
         Address::Inet { remote, .. } => write!(text, "{}", super::canonical(remote)),
     };
     out.extend_from_slice(text.as_bytes());

@@ -19,6 +19,9 @@ const FUNCTIONS: &[(&str, Role)] = &[
     ("SSL_new", Role::New),
     ("SSL_clear", Role::Clear),
     ("SSL_free", Role::Free),
+    ("SSL_set_fd", Role::SetFd),
+    ("SSL_set_rfd", Role::SetFd),
+    ("SSL_set_wfd", Role::SetFd),
 ];
 
 /// What every version has, so that its absence means that it was not found.

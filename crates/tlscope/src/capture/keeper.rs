@@ -15,7 +15,7 @@ use super::TICK;
 use super::attacher::Attacher;
 use super::command::Running;
 use super::processes::Asked;
-use super::records::{self, Clock};
+use super::records::{self, Clock, Reach};
 use super::watch::Watch;
 use crate::config::{Config, Destination, PlaintextTo, Rotation};
 
@@ -43,11 +43,13 @@ impl Kept {
     /// What each connection carried, for what may be missing at its end.
     pub(super) fn totals(&self, clock: Clock, now: Timestamp) -> Vec<Close> {
         let tracer = self.tracer();
+        let reach = Reach::of(&tracer);
         let closed = tracer.unsent_closes().into_iter();
         let closed = closed.map(|record| records::close(&record, clock));
         let open = tracer.connections().into_iter();
-        let open = open
-            .map(|(key, connection)| records::so_far(&key, &connection, process_of(key.pid), now));
+        let open = open.map(|(key, connection)| {
+            records::so_far(&key, &connection, process_of(key.pid), now, reach)
+        });
         closed.chain(open).collect()
     }
 

@@ -5,12 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tlscope_core::event::{
     Address, Close, Comm, ConnectionKey, Data, Direction, Event, Process, Secret, SecretEvent,
-    SecretLabel, Socket, Timestamp,
+    SecretLabel, Socket, Timestamp, Unknown,
 };
 use tlscope_core::owners::{Owner, Ownership};
 use tlscope_core::packet::Protocol;
 use tlscope_probe::abi::{self, Record};
 use tlscope_probe::events::monotonic_ns;
+use tlscope_probe::{ObjectKind, SocketRoute, Tracer};
 
 /// Turns the kernel's clock into wall-clock time.
 #[derive(Debug, Clone, Copy)]
@@ -34,14 +35,33 @@ impl Clock {
     }
 }
 
+/// Which sockets the kernel side can find under connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Also those that only the program itself touches.
+    All,
+    /// Those that the library touches: the rest is for want of a younger kernel.
+    Touched,
+}
+
+impl Reach {
+    pub(crate) fn of(tracer: &Tracer) -> Self {
+        let core = tracer.object_kind() == ObjectKind::Core;
+        match tracer.socket_route() {
+            SocketRoute::SocketTracepoints if core => Self::All,
+            _ => Self::Touched,
+        }
+    }
+}
+
 /// `None` for a record whose content is not what its kind promises.
-pub(crate) fn event<'a>(record: &'a Record<'a>, clock: Clock) -> Option<Event<'a>> {
+pub(crate) fn event<'a>(record: &'a Record<'a>, clock: Clock, reach: Reach) -> Option<Event<'a>> {
     match record {
         Record::Data(data, payload) => Some(Event::Data(Data {
             time: clock.wall(data.header.time_ns),
             process: process(&data.header),
             connection: key(data.header.pid, data.connection),
-            socket: socket(&data.socket),
+            socket: socket(&data.socket, reach),
             direction: direction(data.direction)?,
             offset: data.offset,
             call_offset: data.call_offset,
@@ -51,7 +71,7 @@ pub(crate) fn event<'a>(record: &'a Record<'a>, clock: Clock) -> Option<Event<'a
         Record::Secret(secret) => Some(Event::Secret(SecretEvent {
             time: clock.wall(secret.header.time_ns),
             process: process(&secret.header),
-            socket: socket(&secret.socket),
+            socket: socket(&secret.socket, reach),
             label: SecretLabel::new(secret.label())
                 .or_else(|| SecretLabel::of_derivation(secret.label()))?,
             client_random: secret.client_random,
@@ -79,9 +99,12 @@ pub(crate) fn so_far(
     connection: &abi::Connection,
     process: Process,
     now: Timestamp,
+    reach: Reach,
 ) -> Close {
     let mut total = connection.total;
     total[abi::DIRECTION_SENT as usize] += connection.ahead;
+    let [received, sent] = connection.carriers.map(|carrier| carrier.address);
+    let carrier = if sent.family == 0 { received } else { sent };
     Close {
         time: now,
         process,
@@ -90,7 +113,7 @@ pub(crate) fn so_far(
             object: key.object,
             generation: connection.generation,
         },
-        socket: socket(&connection.socket),
+        socket: socket(&carrier, reach),
         total,
     }
 }
@@ -147,13 +170,17 @@ fn direction(direction: u32) -> Option<Direction> {
     }
 }
 
-fn socket(socket: &abi::SocketAddress) -> Socket {
+fn socket(socket: &abi::SocketAddress, reach: Reach) -> Socket {
     const AF_UNIX: u16 = 1;
-    let address = match addresses(socket) {
-        // Port 0: a datagram socket that is not connected names no peer.
-        Some((local, remote)) if remote.port() != 0 => Address::Inet { local, remote },
-        None if socket.family == AF_UNIX => Address::Unix,
-        _ => Address::Unknown,
+    let address = match (addresses(socket), socket.family) {
+        (Some((local, remote)), _) if remote.port() != 0 => Address::Inet { local, remote },
+        (Some(_), _) => Address::Unknown(Unknown::NoPeer),
+        (None, AF_UNIX) => Address::Unix,
+        (None, abi::FAMILY_PIPE) => Address::Pipe,
+        (None, 0) if reach == Reach::Touched => Address::Unknown(Unknown::Kernel),
+        (None, 0) if socket.older != 0 => Address::Unknown(Unknown::Older),
+        (None, 0) => Address::Unknown(Unknown::NoSocket),
+        (None, family) => Address::Unknown(Unknown::Family(family)),
     };
     Socket {
         fd: (socket.fd >= 0).then_some(socket.fd),
