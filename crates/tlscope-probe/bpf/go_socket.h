@@ -161,7 +161,7 @@ static __always_inline struct goroutine *go_calling(struct go_stack *stack,
 }
 
 /* bpf_task_pt_regs: 5.15. The tracepoints that lead here: 6.3. */
-static __always_inline int go_socket_used(void *ctx, struct touch *touch)
+static __always_inline int go_socket_used(void *ctx, struct touch *touch, long sent)
 {
 	struct pt_regs *regs = syscall_registers();
 	struct goroutine *goroutine;
@@ -173,8 +173,7 @@ static __always_inline int go_socket_used(void *ctx, struct touch *touch)
 	if (!goroutine || !goroutine->depth)
 		return 0;
 	go_touches(goroutine, &stack, touch);
-	if (touch->direction == DIRECTION_SENT)
-		go_emit_ahead(ctx, goroutine, &stack, touch->length);
+	go_emit_ahead(ctx, goroutine, &stack, sent);
 	return 0;
 }
 
@@ -195,7 +194,7 @@ int go_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
 	touch.sk = sock_of_fd(fd);
 	touch.fd = fd;
-	touch.length = LENGTH_UNKNOWN;
+	touch.passing = PASSING_UNSEEN;
 	if (touch.sk)
 		go_touches(goroutine, &stack, &touch);
 	return 0;
@@ -236,7 +235,7 @@ int go_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-static __always_inline int go_socket_used(void *ctx, struct touch *touch)
+static __always_inline int go_socket_used(void *ctx, struct touch *touch, long sent)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 	const struct go_call *call = bpf_map_lookup_elem(&go_calls, &thread);
@@ -250,43 +249,43 @@ static __always_inline int go_socket_used(void *ctx, struct touch *touch)
 		return 0;
 	touch->fd = call->fd;
 	go_touches(goroutine, &stack, touch);
-	if (touch->direction == DIRECTION_SENT)
-		go_emit_ahead(ctx, goroutine, &stack, touch->length);
+	go_emit_ahead(ctx, goroutine, &stack, sent);
 	return 0;
 }
 
 SEC("kprobe")
 int go_tcp_sendmsg(struct pt_regs *ctx)
 {
-	struct touch touch = {(struct sock *)ARG1(ctx), -1, DIRECTION_SENT, LENGTH_UNKNOWN};
+	struct touch touch = {(struct sock *)ARG1(ctx), -1, DIRECTION_SENT, PASSING_UNSEEN};
 
-	return go_socket_used(ctx, &touch);
+	return go_socket_used(ctx, &touch, 0);
 }
 
 SEC("kprobe")
 int go_tcp_recvmsg(struct pt_regs *ctx)
 {
-	struct touch touch = {(struct sock *)ARG1(ctx), -1, DIRECTION_RECEIVED, LENGTH_UNKNOWN};
+	struct touch touch = {(struct sock *)ARG1(ctx), -1, DIRECTION_RECEIVED, PASSING_UNSEEN};
 
-	return go_socket_used(ctx, &touch);
+	return go_socket_used(ctx, &touch, 0);
 }
 #endif
 
 SEC("raw_tp")
 int go_send_length(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct touch touch = {(struct sock *)ctx->args[0], -1, DIRECTION_SENT, (int)ctx->args[1]};
+	int sent = ctx->args[1];
+	struct touch touch = {(struct sock *)ctx->args[0], -1, DIRECTION_SENT, passing_of(sent)};
 
-	return go_socket_used(ctx, &touch);
+	return go_socket_used(ctx, &touch, sent);
 }
 
 SEC("raw_tp")
 int go_recv_length(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct touch touch = {(struct sock *)ctx->args[0], -1, DIRECTION_RECEIVED,
-			      (int)ctx->args[1]};
+	enum passing passing = passing_of((int)ctx->args[1]);
+	struct touch touch = {(struct sock *)ctx->args[0], -1, DIRECTION_RECEIVED, passing};
 
-	return go_socket_used(ctx, &touch);
+	return go_socket_used(ctx, &touch, 0);
 }
 
 #endif

@@ -10,27 +10,10 @@
 #define TLSCOPE_HELLO_H
 
 #include "connection.h"
+#include "wire.h"
 
 #ifdef TLSCOPE_CORE
 #include "uring.h"
-
-/* RFC 8446, sections 4.1.2 and 5.1: a record, a message, its version, the random. */
-struct client_hello {
-	__u8 content_type;
-	__u8 record_version[2];
-	__u8 record_length[2];
-	__u8 message_type;
-	__u8 message_length[3];
-	__u8 version[2];
-	__u8 random[RANDOM_LEN];
-} __attribute__((packed));
-
-#define CONTENT_FIRST	     20 /* change_cipher_spec */
-#define CONTENT_HANDSHAKE    22
-#define CONTENT_LAST	     26 /* ACK of DTLS 1.3: RFC 9147, section 4 */
-#define MESSAGE_CLIENT_HELLO 1
-#define VERSION_MAJOR	     3
-#define VERSION_MAJOR_DTLS   254
 
 struct hello_key {
 	__u32 pid;
@@ -46,16 +29,6 @@ struct {
 	__type(value, struct carrier);
 } hellos SEC(".maps");
 
-static __always_inline bool record_begins(__u64 at)
-{
-	__u8 head[2]; /* content type, major version */
-
-	if (bpf_probe_read_user(head, sizeof(head), (void *)at))
-		return false;
-	return head[0] >= CONTENT_FIRST && head[0] <= CONTENT_LAST &&
-	       (head[1] == VERSION_MAJOR || head[1] == VERSION_MAJOR_DTLS);
-}
-
 /* Bytes went through a socket outside of any TLS call. */
 static __always_inline void hello_passes(struct sock *sk, int length, enum direction direction)
 {
@@ -67,7 +40,7 @@ static __always_inline void hello_passes(struct sock *sk, int length, enum direc
 
 	if (length < (int)sizeof(hello) || !wanted())
 		return;
-	at = syscall_buffer();
+	at = syscall_buffer(syscall_registers());
 	if (!at) {
 		use = uring_find(sk, direction);
 		if (!use)

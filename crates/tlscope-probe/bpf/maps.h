@@ -20,11 +20,13 @@ struct frame {
 	__u64 length;	 /* of a write: what the caller asked for; else 0 */
 	__u64 sent;	 /* bytes that reached the socket during a write */
 	__u64 settled;	 /* the call has touched its connection's socket */
+	__u64 foreign;	 /* a socket that took from this call what is no record */
 };
 
 struct thread {
 	__u32 depth;
-	__s32 fd; /* noncore: what the running system call names */
+	__s32 fd;     /* noncore: what the running system call names */
+	__u64 buffer; /* noncore: and the bytes that it moves */
 	struct frame frames[FRAMES_MAX];
 };
 

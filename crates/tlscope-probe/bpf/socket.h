@@ -9,6 +9,7 @@
 
 #include "call.h"
 #include "emission.h"
+#include "wire.h"
 
 #ifdef TLSCOPE_CORE
 #include "socket_core.h"
@@ -18,16 +19,20 @@
 #endif
 #include "hello.h"
 
+/* What goes through a socket, when a call touches it. */
+enum passing {
+	PASSING_NOTHING, /* it failed, or there was nothing */
+	PASSING_UNSEEN,	 /* it is yet to come */
+	PASSING_BYTES,
+};
+
 /* How a call touches a socket. */
 struct touch {
 	struct sock *sk;
 	int fd; /* -1: to be found out */
 	enum direction direction;
-	/* What the socket took or gave, or an error; LENGTH_UNKNOWN ahead of that. */
-	int length;
+	enum passing passing;
 };
-
-#define LENGTH_UNKNOWN (-4096)
 
 /*
  * What a callback of the library does inside a call (a session cache, a log
@@ -38,21 +43,18 @@ struct touch {
  * socket that a call touches is taken.
  */
 static __always_inline bool may_carry(const struct connection *connection,
-				      const struct touch *touch)
+				      const struct frame *frame, const struct touch *touch)
 {
-#ifdef TLSCOPE_CORE
 	bool known = connection_address(connection, touch->direction)->family;
-	__u64 at;
+	__u64 at = 0;
 
-	if (touch->length == LENGTH_UNKNOWN || (!known && !(connection->flags & CONNECTION_BORN)))
+	if (!known && !(connection->flags & CONNECTION_BORN))
 		return true;
-	if (touch->length <= 0)
+	if (touch->passing == PASSING_NOTHING)
 		return false;
-	at = buffer_used(touch->sk, touch->direction);
-	return !at || record_begins(at);
-#else
-	return true;
-#endif
+	if (touch->passing == PASSING_BYTES)
+		at = buffer_used(touch->sk, touch->direction);
+	return at ? record_begins(at) : frame->foreign != (__u64)touch->sk;
 }
 
 static __always_inline void connection_touches(struct frame *frame, const struct touch *touch)
@@ -85,8 +87,11 @@ static __always_inline void connection_touches(struct frame *frame, const struct
 		frame->settled = true;
 		return;
 	}
-	if (!may_carry(connection, touch))
+	if (!may_carry(connection, frame, touch)) {
+		if (touch->direction == DIRECTION_SENT)
+			frame->foreign = fresh.sock;
 		return;
+	}
 	if (touch->fd < 0)
 		fresh.address.fd = sock_fd(touch->sk, touch->direction);
 	sock_address(&fresh.address, touch->sk);
@@ -102,19 +107,22 @@ static __always_inline void connection_touches(struct frame *frame, const struct
 }
 
 /* False when the thread is in no TLS call. */
-static __always_inline bool socket_used(struct sock *sk, enum direction direction, int length)
+static __always_inline bool socket_used(struct sock *sk, enum direction direction,
+					enum passing passing)
 {
-	const struct touch touch = {sk, -1, direction, length};
+	const struct touch touch = {sk, -1, direction, passing};
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+	__u64 stack;
 	int i;
 
 	if (!thread || !thread->depth)
 		return false;
+	stack = stack_in_use();
 	/* TLS over TLS: the socket is under every connection on the stack. */
 #pragma unroll
 	for (i = 0; i < FRAMES_MAX; i++)
-		if (i < thread->depth)
+		if (i < thread->depth && stack < thread->frames[i].stack)
 			connection_touches(&thread->frames[i], &touch);
 	return true;
 }
@@ -159,6 +167,11 @@ static __always_inline void emit_ahead(void *ctx, struct frame *frame, long acce
 	emit_few(ctx, e);
 }
 
+static __always_inline enum passing passing_of(int length)
+{
+	return length > 0 ? PASSING_BYTES : PASSING_NOTHING;
+}
+
 /* Both tracepoints fire in the context of the caller (6.3). */
 SEC("raw_tp")
 int sock_send_length(struct bpf_raw_tracepoint_args *ctx)
@@ -166,7 +179,7 @@ int sock_send_length(struct bpf_raw_tracepoint_args *ctx)
 	struct sock *sk = (struct sock *)ctx->args[0];
 	int length = (int)ctx->args[1];
 
-	if (socket_used(sk, DIRECTION_SENT, length))
+	if (socket_used(sk, DIRECTION_SENT, passing_of(length)))
 		emit_ahead(ctx, frame_current(), length);
 	else
 		hello_passes(sk, length, DIRECTION_SENT);
@@ -179,7 +192,7 @@ int sock_recv_length(struct bpf_raw_tracepoint_args *ctx)
 	struct sock *sk = (struct sock *)ctx->args[0];
 	int length = (int)ctx->args[1];
 
-	if (!socket_used(sk, DIRECTION_RECEIVED, length))
+	if (!socket_used(sk, DIRECTION_RECEIVED, passing_of(length)))
 		hello_passes(sk, length, DIRECTION_RECEIVED);
 	return 0;
 }

@@ -50,6 +50,20 @@ static __always_inline struct pt_regs *syscall_registers(void)
 	return (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
 }
 
+/*
+ * Where the thread's stack was when it entered the kernel; 0: not known. A
+ * call that is below it has ended, with its return unseen.
+ */
+static __always_inline __u64 stack_in_use(void)
+{
+	struct pt_regs *regs = syscall_registers();
+	__u64 stack = 0;
+
+	if (regs)
+		bpf_probe_read_kernel(&stack, sizeof(stack), &regs->sp);
+	return stack;
+}
+
 static __always_inline __u32 sock_ports(struct sock *sk)
 {
 	return BPF_CORE_READ(sk, __sk_common.skc_portpair);

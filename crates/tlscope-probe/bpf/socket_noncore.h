@@ -7,7 +7,7 @@
 #ifndef TLSCOPE_SOCKET_NONCORE_H
 #define TLSCOPE_SOCKET_NONCORE_H
 
-#include "base.h"
+#include "maps.h"
 
 struct in6_addr {
 	__u8 bytes[16];
@@ -34,6 +34,20 @@ static __always_inline int sock_fd(struct sock *sk, enum direction direction)
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
 
 	return thread ? thread->fd : -1;
+}
+
+/* Known where it is not ahead of what sys_enter sees; 0: not known. */
+static __always_inline __u64 buffer_used(struct sock *sk, enum direction direction)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+
+	return thread ? thread->buffer : 0;
+}
+
+static __always_inline __u64 stack_in_use(void)
+{
+	return 0;
 }
 
 static __always_inline __u32 sock_ports(struct sock *sk)

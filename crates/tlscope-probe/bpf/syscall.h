@@ -11,36 +11,45 @@
 #include "syscall_numbers.h"
 
 #ifdef TLSCOPE_CORE
-static __always_inline void syscall_on_fd(__u32 fd, enum direction direction)
+/* What is to be sent is there already, from 5.15 on: see syscall_registers. */
+static __always_inline void syscall_on_fd(const struct pt_regs *regs, __u64 number, __u32 fd)
 {
+	enum direction direction = syscall_direction(number);
+	const struct touch touch = {
+	    .sk = sock_of_fd(fd),
+	    .fd = fd,
+	    .direction = direction,
+	    .passing = direction == DIRECTION_SENT ? PASSING_BYTES : PASSING_UNSEEN,
+	};
 	struct frame *frame = frame_current();
-	const struct touch touch = {sock_of_fd(fd), fd, direction, LENGTH_UNKNOWN};
 
 	if (frame && touch.sk)
 		connection_touches(frame, &touch);
 }
 #else
-static __always_inline void syscall_on_fd(__u32 fd, enum direction direction)
+static __always_inline void syscall_on_fd(const struct pt_regs *regs, __u64 number, __u32 fd)
 {
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
 
-	if (thread)
-		thread->fd = fd;
+	if (!thread)
+		return;
+	thread->fd = fd;
+	thread->buffer = syscall_buffer(regs);
 }
 
 /* The route to the socket before 6.3, where the kernel has kprobes. */
 SEC("kprobe")
 int tcp_sendmsg(struct pt_regs *ctx)
 {
-	socket_used((struct sock *)ARG1(ctx), DIRECTION_SENT, LENGTH_UNKNOWN);
+	socket_used((struct sock *)ARG1(ctx), DIRECTION_SENT, PASSING_BYTES);
 	return 0;
 }
 
 SEC("kprobe")
 int tcp_recvmsg(struct pt_regs *ctx)
 {
-	socket_used((struct sock *)ARG1(ctx), DIRECTION_RECEIVED, LENGTH_UNKNOWN);
+	socket_used((struct sock *)ARG1(ctx), DIRECTION_RECEIVED, PASSING_UNSEEN);
 	return 0;
 }
 #endif
@@ -58,7 +67,7 @@ int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	if (number != SYS_IO_URING_ENTER)
 		bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
-	syscall_on_fd(fd, syscall_direction(number));
+	syscall_on_fd(regs, number, fd);
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
- * The system calls that move bytes through a descriptor, by number.
+ * The system calls that move bytes through a descriptor, by number, and where
+ * the bytes are.
  */
 #ifndef TLSCOPE_SYSCALL_NUMBERS_H
 #define TLSCOPE_SYSCALL_NUMBERS_H
@@ -49,6 +50,42 @@ static __always_inline bool syscall_names_fd(__u64 number)
 	return number == SYS_READ || number == SYS_WRITE || number == SYS_READV ||
 	       number == SYS_WRITEV || number == SYS_SENDFILE || number == SYS_SENDTO ||
 	       number == SYS_RECVFROM || number == SYS_SENDMSG || number == SYS_RECVMSG;
+}
+
+/* By a pointer to a vector, or to a struct msghdr: a pointer, an int in 8 bytes, then the vector.
+ */
+static __always_inline __u64 buffer_of_vector(__u64 at)
+{
+	return bpf_probe_read_user(&at, sizeof(at), (void *)at) ? 0 : at;
+}
+
+static __always_inline __u64 buffer_of_message(__u64 at)
+{
+	if (bpf_probe_read_user(&at, sizeof(at), (void *)at + 16))
+		return 0;
+	return buffer_of_vector(at);
+}
+
+/* The first buffer of a system call, in the target, by the registers at its entry; 0: none. */
+static __always_inline __u64 syscall_buffer(const struct pt_regs *regs)
+{
+	__u64 number = 0, at = 0;
+
+	if (!regs)
+		return 0;
+	bpf_probe_read_kernel(&number, sizeof(SYSCALL_NR(regs)), &SYSCALL_NR(regs));
+	bpf_probe_read_kernel(&at, sizeof(at), &SYSCALL_ARG2(regs));
+	switch (number) {
+	case SYS_SENDMSG:
+	case SYS_RECVMSG: return buffer_of_message(at);
+	case SYS_WRITEV:
+	case SYS_READV: return buffer_of_vector(at);
+	case SYS_WRITE:
+	case SYS_READ:
+	case SYS_SENDTO:
+	case SYS_RECVFROM: return at;
+	default: return 0;
+	}
 }
 
 #endif

@@ -234,6 +234,24 @@ static __always_inline int new_at_returns(struct pt_regs *ctx)
 
 DEFINE_CALL(new_at, frame_push(ctx, 0, 0), new_at_returns(ctx))
 
+/* OpenSSL clears an object when a handshake begins, and it keeps its descriptors. */
+static __always_inline void connection_begin_again(void *ctx, __u64 object)
+{
+	struct connection *connection = connection_find(object);
+	struct carrier pipes[2] = {};
+
+	if (connection && connection->carriers[0].address.family == FAMILY_PIPE)
+		pipes[0] = connection->carriers[0];
+	if (connection && connection->carriers[1].address.family == FAMILY_PIPE)
+		pipes[1] = connection->carriers[1];
+	connection_begin(ctx, object);
+	connection = connection_find(object);
+	if (connection && pipes[0].address.family)
+		connection->carriers[0] = pipes[0];
+	if (connection && pipes[1].address.family)
+		connection->carriers[1] = pipes[1];
+}
+
 /* Where births are seen, this is one; else it may be the end. */
 SEC("uprobe")
 int clear_entry(struct pt_regs *ctx)
@@ -243,7 +261,7 @@ int clear_entry(struct pt_regs *ctx)
 	if (!wanted())
 		return 0;
 	if (image && image->births)
-		connection_begin(ctx, ARG1(ctx));
+		connection_begin_again(ctx, ARG1(ctx));
 	else
 		connection_end(ctx, ARG1(ctx), true);
 	return 0;

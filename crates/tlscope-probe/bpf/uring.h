@@ -101,20 +101,6 @@ static __always_inline struct uring_use *uring_find(struct sock *sk, enum direct
 	return use;
 }
 
-/* By a pointer to a vector, or to a struct msghdr: a pointer, an int in 8 bytes, then the vector.
- */
-static __always_inline __u64 buffer_of_vector(__u64 at)
-{
-	return bpf_probe_read_user(&at, sizeof(at), (void *)at) ? 0 : at;
-}
-
-static __always_inline __u64 buffer_of_message(__u64 at)
-{
-	if (bpf_probe_read_user(&at, sizeof(at), (void *)at + 16))
-		return 0;
-	return buffer_of_vector(at);
-}
-
 static __always_inline __u64 uring_buffer(const struct uring_use *use)
 {
 	struct io_kiocb *request = (struct io_kiocb *)use->request;
@@ -158,36 +144,13 @@ static __always_inline int sock_fd(struct sock *sk, enum direction direction)
 	return use ? use->fd : -1;
 }
 
-/* The first buffer of the system call under way, in the target; 0: none. */
-static __always_inline __u64 syscall_buffer(void)
-{
-	struct pt_regs *regs = syscall_registers();
-	__u64 number = 0, at = 0;
-
-	if (!regs)
-		return 0;
-	bpf_probe_read_kernel(&number, sizeof(SYSCALL_NR(regs)), &SYSCALL_NR(regs));
-	bpf_probe_read_kernel(&at, sizeof(at), &SYSCALL_ARG2(regs));
-	switch (number) {
-	case SYS_SENDMSG:
-	case SYS_RECVMSG: return buffer_of_message(at);
-	case SYS_WRITEV:
-	case SYS_READV: return buffer_of_vector(at);
-	case SYS_WRITE:
-	case SYS_READ:
-	case SYS_SENDTO:
-	case SYS_RECVFROM: return at;
-	default: return 0;
-	}
-}
-
 /* What the socket gives or takes, in the target; 0: not known. */
 static __always_inline __u64 buffer_used(struct sock *sk, enum direction direction)
 {
 	const struct uring_use *use;
 
 	if (syscall_fd(sk) >= 0)
-		return syscall_buffer();
+		return syscall_buffer(syscall_registers());
 	use = uring_find(sk, direction);
 	return use ? uring_buffer(use) : 0;
 }
