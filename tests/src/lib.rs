@@ -9,6 +9,7 @@ pub mod capture;
 pub mod certificates;
 pub mod digest;
 pub mod fixtures;
+pub mod flows;
 pub mod gnutls;
 pub mod go;
 pub mod har;

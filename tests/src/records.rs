@@ -30,9 +30,20 @@ pub struct Connection {
     pub remote: Option<String>,
     pub sent: Stream,
     pub received: Stream,
+    /// What each direction's data came with: all that is different.
+    pub carriers: [Vec<Carrier>; 2],
     /// The names of its messages in order: Plain, `HTTPRequest`, ...
     pub messages: Vec<String>,
     pub closed: Option<Closed>,
+}
+
+/// What carries a connection, as JSON has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Carrier {
+    pub fd: Option<i32>,
+    pub local: Option<String>,
+    pub remote: String,
+    pub unknown: Option<String>,
 }
 
 /// One direction of a connection.
@@ -123,9 +134,8 @@ struct Who {
     tid: u32,
     uid: u32,
     comm: String,
-    fd: Option<i32>,
-    local: Option<String>,
-    remote: Option<String>,
+    #[serde(flatten)]
+    carrier: Carrier,
 }
 
 #[derive(Deserialize)]
@@ -155,8 +165,8 @@ struct Gap {
 #[derive(Deserialize, Clone, Copy)]
 #[serde(rename_all = "snake_case")]
 enum Direction {
-    Sent,
     Received,
+    Sent,
 }
 
 impl Records {
@@ -299,9 +309,12 @@ impl Connection {
             self.tids.push(who.tid);
         }
         (self.pid, self.uid, self.comm) = (who.pid, who.uid, who.comm);
-        self.fd = who.fd.or(self.fd);
-        self.local = who.local.or(self.local.take());
-        let known = who.remote.filter(|remote| remote != "unknown");
+        let Carrier {
+            fd, local, remote, ..
+        } = who.carrier;
+        self.fd = fd.or(self.fd);
+        self.local = local.or(self.local.take());
+        let known = Some(remote).filter(|remote| remote != "unknown");
         self.remote = known.or(self.remote.take());
     }
 
@@ -323,6 +336,10 @@ impl Connection {
         assert_eq!(number_of(&data.name), data.number, "type of {}", data.name);
         if data.begins {
             self.messages.push(data.name);
+        }
+        let carriers = &mut self.carriers[data.direction as usize];
+        if !carriers.contains(&data.who.carrier) {
+            carriers.push(data.who.carrier.clone());
         }
         let stream = self.stream(data.direction);
         stream.advance("data", data.offset, data.length);

@@ -193,6 +193,8 @@ enum connection_flag {
 	CONNECTION_DIRECT = 2,	/* its socket is known from the objects themselves */
 	CONNECTION_WRAPPED = 4, /* the objects do not lead to a socket */
 	CONNECTION_BORN = 8,	/* its first call is seen, and all after it */
+	CONNECTION_UNDER = 16,	/* its socket is that of a call inside its own */
+	CONNECTION_NAMED = 32,	/* its ClientHello told its socket */
 };
 
 /* What carries a connection in one direction. */

@@ -256,7 +256,10 @@ static __always_inline int go_socket_used(void *ctx, struct touch *touch, long s
 SEC("kprobe")
 int go_tcp_sendmsg(struct pt_regs *ctx)
 {
-	struct touch touch = {(struct sock *)ARG1(ctx), -1, DIRECTION_SENT, PASSING_UNSEEN};
+	struct touch touch = {.sk = (struct sock *)ARG1(ctx),
+			      .fd = -1,
+			      .direction = DIRECTION_SENT,
+			      .passing = PASSING_UNSEEN};
 
 	return go_socket_used(ctx, &touch, 0);
 }
@@ -264,7 +267,10 @@ int go_tcp_sendmsg(struct pt_regs *ctx)
 SEC("kprobe")
 int go_tcp_recvmsg(struct pt_regs *ctx)
 {
-	struct touch touch = {(struct sock *)ARG1(ctx), -1, DIRECTION_RECEIVED, PASSING_UNSEEN};
+	struct touch touch = {.sk = (struct sock *)ARG1(ctx),
+			      .fd = -1,
+			      .direction = DIRECTION_RECEIVED,
+			      .passing = PASSING_UNSEEN};
 
 	return go_socket_used(ctx, &touch, 0);
 }
@@ -274,7 +280,10 @@ SEC("raw_tp")
 int go_send_length(struct bpf_raw_tracepoint_args *ctx)
 {
 	int sent = ctx->args[1];
-	struct touch touch = {(struct sock *)ctx->args[0], -1, DIRECTION_SENT, passing_of(sent)};
+	struct touch touch = {.sk = (struct sock *)ctx->args[0],
+			      .fd = -1,
+			      .direction = DIRECTION_SENT,
+			      .passing = passing_of(sent)};
 
 	return go_socket_used(ctx, &touch, sent);
 }
@@ -283,7 +292,10 @@ SEC("raw_tp")
 int go_recv_length(struct bpf_raw_tracepoint_args *ctx)
 {
 	enum passing passing = passing_of((int)ctx->args[1]);
-	struct touch touch = {(struct sock *)ctx->args[0], -1, DIRECTION_RECEIVED, passing};
+	struct touch touch = {.sk = (struct sock *)ctx->args[0],
+			      .fd = -1,
+			      .direction = DIRECTION_RECEIVED,
+			      .passing = passing};
 
 	return go_socket_used(ctx, &touch, 0);
 }

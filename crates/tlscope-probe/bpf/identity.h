@@ -53,8 +53,10 @@ static __always_inline void connection_identify(void *ctx, struct connection *co
 		connection->side = hello_find(&key, DIRECTION_RECEIVED) ? SIDE_SERVER : SIDE_CLIENT;
 	found =
 	    hello_find(&key, connection->side == SIDE_SERVER ? DIRECTION_RECEIVED : DIRECTION_SENT);
-	if (found)
+	if (found) {
 		connection_carry(connection, found);
+		connection->flags |= CONNECTION_NAMED;
+	}
 }
 #else
 static __always_inline void connection_identify(void *ctx, struct connection *connection,

@@ -32,29 +32,36 @@ struct touch {
 	int fd; /* -1: to be found out */
 	enum direction direction;
 	enum passing passing;
+	bool under; /* another call is under way inside this one */
 };
 
 /*
  * What a callback of the library does inside a call (a session cache, a log
- * daemon) is no business of the connection, even where it is the first to
- * touch a socket. So a connection takes another socket than it has only with
- * what can begin a record. One whose beginning was not seen may be in the
- * middle of a record; there, and where the bytes cannot be told, the first
- * socket that a call touches is taken.
+ * daemon, a program that goes on with another connection) is no business of
+ * the connection, even where it is the first to touch a socket. So a connection
+ * begins on a socket, or on another one than it has, only with the record that
+ * begins a handshake. Under another connection's call (TLS in TLS) that record
+ * is within any of the other's. A connection whose beginning was not seen may be
+ * in the middle of a record; there, and where the bytes cannot be told, the
+ * first socket that a call touches is taken.
  */
 static __always_inline bool may_carry(const struct connection *connection,
 				      const struct frame *frame, const struct touch *touch)
 {
-	bool known = connection_address(connection, touch->direction)->family;
+	bool known = connection->carriers[touch->direction].address.family;
+	bool other_known = connection->carriers[!touch->direction].address.family;
 	__u64 at = 0;
 
-	if (!known && !(connection->flags & CONNECTION_BORN))
+	if (!known && !other_known && !(connection->flags & CONNECTION_BORN))
 		return true;
 	if (touch->passing == PASSING_NOTHING)
 		return false;
 	if (touch->passing == PASSING_BYTES)
 		at = buffer_used(touch->sk, touch->direction);
-	return at ? record_begins(at) : frame->foreign != (__u64)touch->sk;
+	if (!at)
+		return frame->foreign != (__u64)touch->sk;
+	/* Sent and received through two sockets, it may go on where it began. */
+	return record_begins(at, known || !(touch->under || other_known));
 }
 
 static __always_inline void connection_touches(struct frame *frame, const struct touch *touch)
@@ -67,8 +74,7 @@ static __always_inline void connection_touches(struct frame *frame, const struct
 	    .address = {.fd = touch->fd},
 	};
 
-	/* What comes after the connection's own socket is a callback's business, too. */
-	if (!connection || frame->settled)
+	if (!connection || connection->flags & CONNECTION_NAMED)
 		return;
 	/* No index: the verifier of 4.18 wants constant offsets. */
 	if (touch->direction == DIRECTION_SENT) {
@@ -87,6 +93,9 @@ static __always_inline void connection_touches(struct frame *frame, const struct
 		frame->settled = true;
 		return;
 	}
+	/* What comes after the connection's own socket is a callback's business, too. */
+	if (frame->settled)
+		return;
 	if (!may_carry(connection, frame, touch)) {
 		if (touch->direction == DIRECTION_SENT)
 			frame->foreign = fresh.sock;
@@ -104,13 +113,17 @@ static __always_inline void connection_touches(struct frame *frame, const struct
 	if (is_inet(&fresh.address) && !fresh.address.local_port)
 		return;
 	*carrier = fresh;
+	if (touch->under)
+		connection->flags |= CONNECTION_UNDER;
+	else
+		connection->flags &= ~CONNECTION_UNDER;
 }
 
 /* False when the thread is in no TLS call. */
 static __always_inline bool socket_used(struct sock *sk, enum direction direction,
 					enum passing passing)
 {
-	const struct touch touch = {sk, -1, direction, passing};
+	struct touch touch = {.sk = sk, .fd = -1, .direction = direction, .passing = passing};
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
 	__u64 stack;
@@ -121,9 +134,11 @@ static __always_inline bool socket_used(struct sock *sk, enum direction directio
 	stack = stack_in_use();
 	/* TLS over TLS: the socket is under every connection on the stack. */
 #pragma unroll
-	for (i = 0; i < FRAMES_MAX; i++)
+	for (i = 0; i < FRAMES_MAX; i++) {
+		touch.under = i + 1 < thread->depth;
 		if (i < thread->depth && stack < thread->frames[i].stack)
 			connection_touches(&thread->frames[i], &touch);
+	}
 	return true;
 }
 

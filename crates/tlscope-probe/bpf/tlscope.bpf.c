@@ -81,12 +81,24 @@ static __always_inline __u64 ahead_settle(struct connection *connection, __u64 l
 	return ahead;
 }
 
+/*
+ * No socket is known, or one that may be another connection's: that of a call
+ * which a callback made inside this one's. Until data flows, a hello may tell.
+ */
+static __always_inline bool connection_is_unsure(const struct connection *connection)
+{
+	if (!connection_address(connection, DIRECTION_SENT)->family)
+		return true;
+	return (connection->flags & (CONNECTION_UNDER | CONNECTION_NAMED)) == CONNECTION_UNDER &&
+	       !connection->total[0] && !connection->total[1];
+}
+
 /* A call ends. Also one that failed may have made its connection known. */
 static __always_inline struct connection *connection_of(void *ctx, const struct frame *frame)
 {
 	struct connection *connection = connection_get(frame->object);
 
-	if (connection && !connection_address(connection, DIRECTION_SENT)->family)
+	if (connection && connection_is_unsure(connection))
 		connection_identify(ctx, connection, frame->object);
 	return connection;
 }

@@ -25,11 +25,13 @@ struct client_hello {
 #define VERSION_MAJOR	     3
 #define VERSION_MAJOR_DTLS   254
 
-static __always_inline bool record_begins(__u64 at)
+static __always_inline bool record_begins(__u64 at, bool of_handshake)
 {
 	__u8 head[2]; /* content type, major version */
 
 	if (bpf_probe_read_user(head, sizeof(head), (void *)at))
+		return false;
+	if (of_handshake && head[0] != CONTENT_HANDSHAKE)
 		return false;
 	return head[0] >= CONTENT_FIRST && head[0] <= CONTENT_LAST &&
 	       (head[1] == VERSION_MAJOR || head[1] == VERSION_MAJOR_DTLS);
