@@ -204,6 +204,8 @@ fn in_own_root(scene: &Scene, specimen: &Specimen) -> Peer {
             .into_owned();
         peer = peer.with(&format!("{side}-keylog"), format!("/{PLACE}/{name}"));
         let outside = Some(place.join(name));
+        // The root outlives this run, and peers append.
+        let _ = fs::remove_file(outside.as_ref().expect("a path"));
         match side {
             "client" => peer.client_keylog = outside,
             _ => peer.server_keylog = outside,
