@@ -22,7 +22,7 @@ fn read_slowly(mut from: PipeReader, all: &Mutex<Vec<u8>>) {
     while let Ok(length @ 1..) = from.read(&mut piece) {
         let read = &piece[..length];
         all.lock().expect("the output").extend_from_slice(read);
-        thread::sleep(Duration::from_millis(40));
+        wait::dawdle(Duration::from_millis(40));
     }
 }
 
