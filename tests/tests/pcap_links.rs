@@ -6,7 +6,7 @@ use std::process::Stdio;
 use tlscope_tests::certificates::certificates;
 use tlscope_tests::network::Network;
 use tlscope_tests::pcap::{PacketCapture, PcapFile, counted};
-use tlscope_tests::program::{Program, tool};
+use tlscope_tests::program::{Program, must, tool};
 use tlscope_tests::scene::fixture;
 use tlscope_tests::{Digest, MIB, Scene, Tlscope};
 
@@ -94,6 +94,26 @@ fn frames_beyond_the_mtu_are_whole() {
     for far in [Network::FAR.to_owned(), format!("[{}]", Network::FAR_V6)] {
         let file = fetch(&scene, &network, &far, &page, seen);
         assert!(file.count("frame.len > 20000") > 0);
+        assert_eq!(file.count("frame.cap_len != frame.len"), 0);
+    }
+}
+
+/// BIG TCP (IPv6 5.19, IPv4 6.3): longer than the length fields of IP can say. IPv6 has a hop-by-hop
+/// header in them, behind which libpcap's `tcp` does not look.
+#[test]
+fn segments_beyond_64_kib_are_whole() {
+    let scene = Scene::new("pcap-big");
+    let network = Network::pair();
+    for mut end in [network.in_near(), network.in_far()] {
+        must(end.arg("python3").arg(fixture("big_tcp.py")).arg("180000"));
+    }
+    let page: Vec<u8> = (0..20 * MIB).map(|n| (n % 241) as u8).collect();
+    for (far, filter) in [
+        (Network::FAR.to_owned(), "tcp port 4433"),
+        (format!("[{}]", Network::FAR_V6), "ip6"),
+    ] {
+        let file = fetch(&scene, &network, &far, &page, ("veth0", filter));
+        assert!(file.count("frame.len > 65600") > 0, "{far}");
         assert_eq!(file.count("frame.cap_len != frame.len"), 0);
     }
 }
