@@ -40,16 +40,21 @@ struct touch {
  * daemon, a program that goes on with another connection) is no business of
  * the connection, even where it is the first to touch a socket. So a connection
  * begins on a socket, or on another one than it has, only with the record that
- * begins a handshake. Under another connection's call (TLS in TLS) that record
- * is within any of the other's. A connection whose beginning was not seen may be
- * in the middle of a record; there, and where the bytes cannot be told, the
- * first socket that a call touches is taken.
+ * begins a handshake, or in its middle:
+ * - under another connection's call (TLS in TLS), whose records hold its own;
+ * - where its other direction has a socket, and this one may have another;
+ * - by what the call is for, a read that receives and a write that sends: the
+ *   handshake may have been in a call without a probe (SSL_accept in 1.0.2).
+ * A connection whose beginning was not seen may be in the middle of a record;
+ * there, and where the bytes cannot be told, the first socket that a call
+ * touches is taken.
  */
 static __always_inline bool may_carry(const struct connection *connection,
 				      const struct frame *frame, const struct touch *touch)
 {
 	bool known = connection->carriers[touch->direction].address.family;
 	bool other_known = connection->carriers[!touch->direction].address.family;
+	bool meant = touch->direction == (frame->length ? DIRECTION_SENT : DIRECTION_RECEIVED);
 	__u64 at = 0;
 
 	if (!known && !other_known && !(connection->flags & CONNECTION_BORN))
@@ -60,8 +65,7 @@ static __always_inline bool may_carry(const struct connection *connection,
 		at = buffer_used(touch->sk, touch->direction);
 	if (!at)
 		return frame->foreign != (__u64)touch->sk;
-	/* Sent and received through two sockets, it may go on where it began. */
-	return record_begins(at, known || !(touch->under || other_known));
+	return record_begins(at, known || !(touch->under || other_known || meant));
 }
 
 static __always_inline void connection_touches(struct frame *frame, const struct touch *touch)
