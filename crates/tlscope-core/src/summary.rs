@@ -34,7 +34,8 @@ pub struct Summary {
     pub duplicate_bytes: u64,
     /// Connections whose state was given up because too many were open.
     pub evicted_connections: u64,
-    pub secrets_written: u64,
+    /// `None` where no output takes secrets.
+    pub secrets_written: Option<u64>,
     pub duplicate_secrets: u64,
     pub counters: CaptureCounters,
 }
@@ -44,20 +45,29 @@ impl Summary {
         self.bytes[direction as usize]
     }
 
-    /// Every row that has something to say, in the order to show it.
+    /// What one output did with secrets.
+    pub(crate) fn add_secrets(&mut self, written: u64, duplicates: u64) {
+        *self.secrets_written.get_or_insert(0) += written;
+        self.duplicate_secrets += duplicates;
+    }
+
+    /// Every row that has something to say, in the order to show it: a capture
+    /// of secrets alone knows no connections and no bytes.
     pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let data = self.connections > 0 || self.secrets_written.is_none();
+        let secrets = self.secrets_written;
         let (sent, received) = (self.of(Direction::Sent), self.of(Direction::Received));
         let own = [
-            ("connections", self.connections, true),
-            ("bytes sent, captured", sent.captured, true),
-            ("bytes sent, lost", sent.lost, true),
-            ("bytes received, captured", received.captured, true),
-            ("bytes received, lost", received.lost, true),
+            ("connections", self.connections, data),
+            ("bytes sent, captured", sent.captured, data),
+            ("bytes sent, lost", sent.lost, data),
+            ("bytes received, captured", received.captured, data),
+            ("bytes received, lost", received.lost, data),
             ("gaps", self.gaps, false),
             ("duplicate events dropped", self.duplicate_events, false),
             ("duplicate bytes dropped", self.duplicate_bytes, false),
             ("connections evicted", self.evicted_connections, false),
-            ("secrets written", self.secrets_written, true),
+            ("secrets written", secrets.unwrap_or(0), secrets.is_some()),
             ("duplicate secrets dropped", self.duplicate_secrets, false),
         ];
         let own = own
@@ -74,5 +84,28 @@ impl fmt::Display for Summary {
             writeln!(f, "{value:>16}  {name}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(summary: &Summary) -> Vec<&'static str> {
+        summary.rows().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn a_capture_of_secrets_alone_says_nothing_of_bytes() {
+        let mut summary = Summary::default();
+        summary.add_secrets(0, 0);
+        assert_eq!(names(&summary), ["secrets written"]);
+    }
+
+    #[test]
+    fn a_capture_of_plaintext_says_how_little_it_saw() {
+        let rows = names(&Summary::default());
+        assert_eq!(rows.len(), 5, "{rows:?}");
+        assert!(rows.contains(&"bytes sent, captured"));
     }
 }

@@ -189,7 +189,7 @@ impl<W: Write> JsonSink<W> {
         object.number("duplicate_events", summary.duplicate_events);
         object.number("duplicate_bytes", summary.duplicate_bytes);
         object.number("evicted_connections", summary.evicted_connections);
-        object.number("secrets_written", summary.secrets_written);
+        object.number("secrets_written", summary.secrets_written.unwrap_or(0));
         object.number("duplicate_secrets", summary.duplicate_secrets);
         object.with("counters", |out| {
             let mut counters = Object::nested(out);
@@ -236,8 +236,9 @@ impl<W: Write> Sink for JsonSink<W> {
     }
 
     fn report(&self, summary: &mut Summary) {
-        summary.secrets_written += self.secrets;
-        summary.duplicate_secrets += self.duplicate_secrets;
+        if self.options.secrets {
+            summary.add_secrets(self.secrets, self.duplicate_secrets);
+        }
     }
 
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {

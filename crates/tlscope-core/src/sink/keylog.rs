@@ -93,8 +93,7 @@ impl<W: Write> Sink for KeylogSink<W> {
     }
 
     fn report(&self, summary: &mut Summary) {
-        summary.secrets_written += self.written;
-        summary.duplicate_secrets += self.duplicates;
+        summary.add_secrets(self.written, self.duplicates);
     }
 
     fn finish(&mut self, _summary: &Summary) -> io::Result<()> {
@@ -172,7 +171,8 @@ mod tests {
         assert_eq!(sink.writer.0, [line("ab", "01"), line("0c", "ff")]);
         let mut summary = Summary::default();
         sink.report(&mut summary);
-        assert_eq!((summary.secrets_written, summary.duplicate_secrets), (2, 1));
+        assert_eq!(summary.secrets_written, Some(2));
+        assert_eq!(summary.duplicate_secrets, 1);
     }
 
     #[test]
