@@ -157,3 +157,22 @@ pub(crate) fn decode(elf: &Elf<'_>, address: Address) -> Option<Instruction> {
         Arch::Aarch64 => aarch64::decode(bytes, address),
     }
 }
+/// The instructions from a function's first byte to its last, as they stand, and at most `largest`
+/// bytes of them.
+fn instructions(
+    elf: &Elf<'_>,
+    function: Address,
+    largest: u64,
+) -> impl Iterator<Item = Instruction> {
+    let end = elf.function_around(function).map(|extent| {
+        let limit = function.checked_add(largest);
+        limit.map_or(extent.end, |limit| limit.min(extent.end))
+    });
+    let mut next = end.is_some().then_some(function);
+    std::iter::from_fn(move || {
+        let at = next.filter(|at| Some(*at) < end && elf.spend_step())?;
+        let instruction = decode(elf, at)?;
+        next = instruction.next();
+        Some(instruction)
+    })
+}

@@ -7,8 +7,8 @@ use super::callee::{follow_stub, resolve};
 use super::functions::starts_of;
 use super::references::{Reference, references};
 use super::value::Path;
-use super::walk::{Event, FUNCTION, Known, Limits, Step, walk};
-use super::{Flow, Root, Value, convention, decode};
+use super::walk::{Event, Known, Limits, Step, each_event, walk};
+use super::{Flow, Root, Value, convention, instructions};
 use crate::elf::{Address, Elf};
 
 /// RFC 8446, section 4.1.2: a random is 32 bytes.
@@ -37,27 +37,18 @@ pub(crate) fn copies_to_argument(elf: &Elf<'_>, function: Address, out: u8) -> V
             copies.insert(Copy { field, at });
         }
     };
-    walk(
-        elf,
-        function,
-        Known::Arguments,
-        FUNCTION,
-        &mut |at, event| {
-            match event {
-                Event::Store { to, from, .. } => {
-                    add(at, &to, from.path().and_then(Path::loaded_from));
-                }
-                Event::Copy { to, from } => add(at, &to, from.path().cloned()),
-                Event::Call { arguments, .. } => {
-                    if let [to, Value::Path(from), ..] = arguments.as_slice() {
-                        add(at, to, Some(from.clone()));
-                    }
-                }
-                _ => {}
+    each_event(elf, function, |at, event| match event {
+        Event::Store { to, from, .. } => {
+            add(at, &to, from.path().and_then(Path::loaded_from));
+        }
+        Event::Copy { to, from } => add(at, &to, from.path().cloned()),
+        Event::Call { arguments, .. } => {
+            if let [to, Value::Path(from), ..] = arguments.as_slice() {
+                add(at, to, Some(from.clone()));
             }
-            GO_ON
-        },
-    );
+        }
+        _ => {}
+    });
     copies.into_iter().collect()
 }
 
@@ -66,46 +57,32 @@ pub(crate) fn copies_to_argument(elf: &Elf<'_>, function: Address, out: u8) -> V
 pub(crate) fn addresses_given(elf: &Elf<'_>, function: Address, out: u8) -> Vec<Copy> {
     let mut given = BTreeSet::new();
     let target = Value::root(Root::Argument(out));
-    walk(
-        elf,
-        function,
-        Known::Arguments,
-        FUNCTION,
-        &mut |at, event| {
-            if let Event::Store { to, from, .. } = event
-                && to == target
-                && let Some(field) = from.path()
-                && field.root == Root::Argument(0)
-                && field.loads.is_empty()
-            {
-                let field = field.clone();
-                given.insert(Copy { field, at });
-            }
-            GO_ON
-        },
-    );
+    each_event(elf, function, |at, event| {
+        if let Event::Store { to, from, .. } = event
+            && to == target
+            && let Some(field) = from.path()
+            && field.root == Root::Argument(0)
+            && field.loads.is_empty()
+        {
+            let field = field.clone();
+            given.insert(Copy { field, at });
+        }
+    });
     given.into_iter().collect()
 }
 
 /// The fields right behind its first argument that a function reads: offset, width and one place.
 pub(crate) fn fields_read(elf: &Elf<'_>, function: Address) -> BTreeMap<(i64, u32), Address> {
     let mut fields = BTreeMap::new();
-    walk(
-        elf,
-        function,
-        Known::Arguments,
-        FUNCTION,
-        &mut |at, event| {
-            if let Event::Load { from, width } = event
-                && let Some(path) = from.path()
-                && path.root == Root::Argument(0)
-                && path.loads.is_empty()
-            {
-                fields.entry((path.add, width)).or_insert(at);
-            }
-            GO_ON
-        },
-    );
+    each_event(elf, function, |at, event| {
+        if let Event::Load { from, width } = event
+            && let Some(path) = from.path()
+            && path.root == Root::Argument(0)
+            && path.loads.is_empty()
+        {
+            fields.entry((path.add, width)).or_insert(at);
+        }
+    });
     fields
 }
 
@@ -203,25 +180,16 @@ pub(crate) fn tests_pointer_behind(
 
 fn null_test(elf: &Elf<'_>, function: Address, argument: u8, loads: usize) -> Option<Address> {
     let mut found = None;
-    walk(
-        elf,
-        function,
-        Known::Arguments,
-        FUNCTION,
-        &mut |at, event| {
-            if let Event::Compare { left, right } = event
-                && (right == Value::Const(0) || right == left)
-                && left.path().is_some_and(|path| {
-                    path.root == Root::Argument(argument)
-                        && path.loads.len() >= loads
-                        && path.add == 0
-                })
-            {
-                found.get_or_insert(at);
-            }
-            GO_ON
-        },
-    );
+    each_event(elf, function, |at, event| {
+        if let Event::Compare { left, right } = event
+            && (right == Value::Const(0) || right == left)
+            && left.path().is_some_and(|path| {
+                path.root == Root::Argument(argument) && path.loads.len() >= loads && path.add == 0
+            })
+        {
+            found.get_or_insert(at);
+        }
+    });
     found
 }
 
@@ -231,21 +199,14 @@ pub(crate) fn takes_argument(elf: &Elf<'_>, function: Address, argument: u8) -> 
     let home = convention(elf.arch).arguments.get(usize::from(argument));
     let is_it = |value: &Value| *value == Value::root(Root::Argument(argument));
     let mut taken = false;
-    walk(
-        elf,
-        function,
-        Known::Arguments,
-        FUNCTION,
-        &mut |_, event| {
-            taken |= match event {
-                Event::Set { to, value } => Some(&to) != home && is_it(value),
-                Event::Load { from, .. } => is_it(&from),
-                Event::Store { from, .. } => is_it(from),
-                _ => false,
-            };
-            if taken { ControlFlow::Break(()) } else { GO_ON }
-        },
-    );
+    each_event(elf, function, |_, event| {
+        taken |= match event {
+            Event::Set { to, value } => Some(&to) != home && is_it(value),
+            Event::Load { from, .. } => is_it(&from),
+            Event::Store { from, .. } => is_it(from),
+            _ => false,
+        };
+    });
     taken
 }
 
@@ -282,26 +243,19 @@ impl CallSite {
 pub(crate) fn calls_of(elf: &Elf<'_>, function: Address) -> Vec<CallSite> {
     let mut calls = Vec::new();
     let mut seen = HashSet::new();
-    walk(
-        elf,
-        function,
-        Known::Arguments,
-        FUNCTION,
-        &mut |at, event| {
-            if let Event::Call { target, arguments } = event {
-                let call = CallSite {
-                    at,
-                    target: resolve(elf, &target),
-                    through: target,
-                    arguments,
-                };
-                if seen.insert(call.clone()) {
-                    calls.push(call);
-                }
+    each_event(elf, function, |at, event| {
+        if let Event::Call { target, arguments } = event {
+            let call = CallSite {
+                at,
+                target: resolve(elf, &target),
+                through: target,
+                arguments,
+            };
+            if seen.insert(call.clone()) {
+                calls.push(call);
             }
-            GO_ON
-        },
-    );
+        }
+    });
     calls
 }
 
@@ -316,23 +270,16 @@ pub(crate) struct Store {
 pub(crate) fn stores_of(elf: &Elf<'_>, function: Address) -> Vec<Store> {
     let mut stores = Vec::new();
     let mut seen = HashSet::new();
-    walk(
-        elf,
-        function,
-        Known::Arguments,
-        FUNCTION,
-        &mut |at, event| {
-            if let Event::Store { to, .. } = event
-                && to.path().is_some()
-            {
-                let store = Store { at, to };
-                if seen.insert(store.clone()) {
-                    stores.push(store);
-                }
+    each_event(elf, function, |at, event| {
+        if let Event::Store { to, .. } = event
+            && to.path().is_some()
+        {
+            let store = Store { at, to };
+            if seen.insert(store.clone()) {
+                stores.push(store);
             }
-            GO_ON
-        },
-    );
+        }
+    });
     stores
 }
 
@@ -355,7 +302,7 @@ pub(crate) fn random_looped_over(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
     let mut loaded = Vec::new();
     let mut ends = BTreeMap::new();
     let mut bounded = false;
-    walk(elf, sink, Known::Arguments, FUNCTION, &mut |at, event| {
+    each_event(elf, sink, |at, event| {
         let of_connection = |path: &Path| path.root == Root::Argument(0);
         match event {
             Event::LoadByte {
@@ -382,7 +329,6 @@ pub(crate) fn random_looped_over(elf: &Elf<'_>, sink: Address) -> Vec<Copy> {
             }
             _ => {}
         }
-        GO_ON
     });
     if bounded && !indexed.is_empty() {
         return starts_of_loops(indexed);
@@ -479,25 +425,10 @@ pub(crate) fn callees(elf: &Elf<'_>, function: Address) -> BTreeMap<Address, Add
 /// does not see through the table of a `switch`.
 fn direct_calls(elf: &Elf<'_>, function: Address) -> Vec<(Address, Address)> {
     const LARGEST: u64 = 0x4000;
-    let Some(extent) = elf.function_around(function) else {
-        return Vec::new();
-    };
-    let end = function
-        .checked_add(LARGEST)
-        .map_or(extent.end, |limit| limit.min(extent.end));
-    let mut calls = Vec::new();
-    let mut at = function;
-    while at < end {
-        let Some(instruction) = decode(elf, at) else {
-            break;
-        };
-        if let Flow::Call(target) = instruction.flow {
-            calls.extend(follow_stub(elf, target).map(|target| (target, at)));
-        }
-        let Some(next) = instruction.next() else {
-            break;
-        };
-        at = next;
-    }
-    calls
+    instructions(elf, function, LARGEST)
+        .filter_map(|instruction| match instruction.flow {
+            Flow::Call(target) => Some((follow_stub(elf, target)?, instruction.address)),
+            _ => None,
+        })
+        .collect()
 }

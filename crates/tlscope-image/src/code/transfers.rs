@@ -1,11 +1,10 @@
 //! What a function moves to memory, and what it hands to its calls right before them.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 
 use super::callee::follow_stub;
-use super::walk::{Event, FUNCTION, Known, walk};
-use super::{Effect, Flow, Reg, Source, Value, convention, decode};
+use super::walk::{Event, each_event};
+use super::{Effect, Flow, Reg, Source, Value, convention, instructions};
 use crate::elf::{Address, Elf};
 
 /// A value stored to memory. One that was copied is a loaded path.
@@ -20,28 +19,21 @@ pub(crate) struct Transfer {
 pub(crate) fn transfers_of(elf: &Elf<'_>, function: Address) -> Vec<Transfer> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
-    walk(
-        elf,
-        function,
-        Known::Arguments,
-        FUNCTION,
-        &mut |at, event| {
-            let (to, value) = match event {
-                Event::Store { to, from, .. } => (to, from.clone()),
-                Event::Copy { to, from } => (to, from.loaded()),
-                Event::Call { arguments, .. } => match arguments.as_slice() {
-                    [to, from, ..] => (to.clone(), from.loaded()),
-                    _ => return ControlFlow::Continue(()),
-                },
-                _ => return ControlFlow::Continue(()),
-            };
-            let transfer = Transfer { at, to, value };
-            if seen.insert(transfer.clone()) {
-                found.push(transfer);
-            }
-            ControlFlow::Continue(())
-        },
-    );
+    each_event(elf, function, |at, event| {
+        let (to, value) = match event {
+            Event::Store { to, from, .. } => (to, from.clone()),
+            Event::Copy { to, from } => (to, from.loaded()),
+            Event::Call { arguments, .. } => match arguments.as_slice() {
+                [to, from, ..] => (to.clone(), from.loaded()),
+                _ => return,
+            },
+            _ => return,
+        };
+        let transfer = Transfer { at, to, value };
+        if seen.insert(transfer.clone()) {
+            found.push(transfer);
+        }
+    });
     found
 }
 
@@ -59,19 +51,9 @@ pub(crate) fn straight_calls(elf: &Elf<'_>, function: Address) -> Vec<StraightCa
     // C_DeriveKey, one switch over all mechanisms, takes 18 KiB in NSS 3.87.
     const LARGEST: u64 = 0x1_0000;
     let registers = convention(elf.arch).arguments;
-    let Some(extent) = elf.function_around(function) else {
-        return Vec::new();
-    };
-    let end = function
-        .checked_add(LARGEST)
-        .map_or(extent.end, |limit| limit.min(extent.end));
     let mut calls = Vec::new();
     let mut held: Vec<Option<u64>> = vec![None; registers.len()];
-    let mut next = Some(function);
-    while let Some(at) = next.filter(|at| *at < end && elf.spend_step()) {
-        let Some(instruction) = decode(elf, at) else {
-            break;
-        };
+    for instruction in instructions(elf, function, LARGEST) {
         for effect in &instruction.effects {
             let (to, value) = match effect {
                 Effect::Set {
@@ -88,14 +70,13 @@ pub(crate) fn straight_calls(elf: &Elf<'_>, function: Address) -> Vec<StraightCa
             Flow::Call(target) => {
                 let constants = std::mem::replace(&mut held, vec![None; registers.len()]);
                 calls.extend(follow_stub(elf, target).map(|target| StraightCall {
-                    at,
+                    at: instruction.address,
                     target,
                     constants,
                 }));
             }
             _ => held.fill(None),
         }
-        next = instruction.next();
     }
     calls
 }

@@ -109,6 +109,24 @@ pub(crate) enum Known {
     Constant(Reg, u64),
 }
 
+/// Every event on every path of a function.
+pub(crate) fn each_event(
+    elf: &Elf<'_>,
+    function: Address,
+    mut visit: impl FnMut(Address, Event<'_>),
+) {
+    walk(
+        elf,
+        function,
+        Known::Arguments,
+        FUNCTION,
+        &mut |at, event| {
+            visit(at, event);
+            ControlFlow::Continue(())
+        },
+    );
+}
+
 /// Walks every path from `start` within the limits.
 pub(crate) fn walk(
     elf: &Elf<'_>,
