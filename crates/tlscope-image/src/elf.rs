@@ -16,8 +16,8 @@ use std::ops::Range;
 use memchr::memmem;
 use object::LittleEndian;
 use object::elf::{
-    EM_AARCH64, EM_X86_64, FileHeader64, NT_GNU_BUILD_ID, PF_W, PF_X, PT_LOAD, ProgramHeader64,
-    SHT_NOTE, SectionHeader64,
+    EM_AARCH64, EM_X86_64, FileHeader64, NT_GNU_BUILD_ID, PF_W, PF_X, PT_DYNAMIC, PT_LOAD,
+    ProgramHeader64, SHT_NOTE, SectionHeader64,
 };
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
 use serde::Serialize;
@@ -106,6 +106,8 @@ pub struct Elf<'d> {
     pub symbols: Symbols<'d>,
     pub relocations: Relocations<'d>,
     pub frames: Frames,
+    /// Whether a loader fills pointer slots; without one they hold what stands in the file.
+    pub dynamic: bool,
     segments: Vec<Segment<'d>>,
     steps_left: Cell<u64>,
 }
@@ -138,6 +140,9 @@ impl<'d> Elf<'d> {
         let frames = Frames::read(headers, &segments, &sections);
         Ok(Self {
             frames,
+            dynamic: headers
+                .iter()
+                .any(|header| header.p_type(LittleEndian) == PT_DYNAMIC),
             steps_left: Cell::new(STEPS),
             arch,
             build_id: build_id(&sections, bytes),

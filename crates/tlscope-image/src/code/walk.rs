@@ -296,7 +296,11 @@ impl Walk<'_, '_> {
             .registers
             .retain(|register, _| self.convention.preserved.contains(register));
         state.set(self.convention.result, Value::root(Root::Call(at.0)));
-        instruction.next()
+        // What stands last in a function does not come back: in a static program no name says
+        // that this is `__stack_chk_fail`.
+        let extent = self.elf.function_around(at);
+        let inside = |next: &Address| extent.is_none_or(|extent| extent.contains(next));
+        instruction.next().filter(inside)
     }
 
     fn apply(

@@ -88,7 +88,8 @@ pub(super) fn functions(elf: &Elf<'_>) -> (Vec<Function>, Vec<Missing>) {
         };
         // These switch on the state and may call other data functions through the PLT: without the
         // function's end, or what the slots hold, whether they do is not seen.
-        let all_seen = elf.function_around(address).is_some() && !elf.relocations.is_empty();
+        let slots_known = !elf.dynamic || !elf.relocations.is_empty();
+        let all_seen = elf.function_around(address).is_some() && slots_known;
         if all_seen || !mark.name.ends_with("_early_data") {
             let by = "reports errors as this function";
             found.push(Function::told(mark.name, *role, address, by));
