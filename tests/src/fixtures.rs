@@ -23,7 +23,13 @@ pub fn made(program: PathBuf, sources: &[PathBuf], make: impl FnOnce(&Path)) -> 
 /// Compiles `NAME.c` and gives the program's path.
 #[track_caller]
 pub fn compile(name: &str, headers: &[&str], libraries: &[&str]) -> PathBuf {
-    let program = artifacts().join(name);
+    compile_as(name, name, headers, libraries)
+}
+
+/// Compiles `NAME.c` in a way of its own, and gives the path of the program of that name.
+#[track_caller]
+pub fn compile_as(program: &str, name: &str, headers: &[&str], arguments: &[&str]) -> PathBuf {
+    let program = artifacts().join(program);
     made(program, &sources(name, headers), |to| {
         let mut gcc = tool("gcc", "gcc libc6-dev");
         gcc.args([
@@ -34,7 +40,7 @@ pub fn compile(name: &str, headers: &[&str], libraries: &[&str]) -> PathBuf {
             "-Wno-sign-compare",
             "-o",
         ]);
-        must(gcc.arg(to).arg(c_source(name)).args(libraries));
+        must(gcc.arg(to).arg(c_source(name)).args(arguments));
     })
 }
 

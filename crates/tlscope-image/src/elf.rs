@@ -20,7 +20,7 @@ use object::elf::{
     ProgramHeader64, SHT_NOTE, SectionHeader64,
 };
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ImageError;
 use crate::plan::Arch;
@@ -32,11 +32,11 @@ pub use relocations::{Relocations, SlotTarget};
 pub use symbols::{Symbol, SymbolSource, Symbols};
 
 /// A virtual address inside an image, as its ELF file gives it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Address(pub u64);
 
 /// A byte position in the image's file: what a uprobe is attached to.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct FileOffset(pub u64);
 
 impl Address {

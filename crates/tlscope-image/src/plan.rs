@@ -6,12 +6,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::elf::{Address, FileOffset};
 
 /// Everything tlscope needs to know about one image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Plan {
     pub family: Family,
     pub arch: Arch,
@@ -59,7 +59,7 @@ impl Module {
 }
 
 /// A library family: one row of `library::LIBRARIES`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
     OpenSsl,
@@ -95,7 +95,7 @@ impl fmt::Display for Family {
 }
 
 /// The instruction set of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arch {
     #[serde(rename = "x86_64")]
@@ -113,7 +113,7 @@ impl fmt::Display for Arch {
 }
 
 /// One place to probe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Probe {
     pub role: Role,
     /// The function's name where a symbol names it.
@@ -122,14 +122,14 @@ pub struct Probe {
     pub offset: FileOffset,
     /// Every return instruction of the function, for a role whose return is probed there: a
     /// return probe rewrites the stack, which Go moves. Empty for the others.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub returns: Vec<FileOffset>,
     /// How the place was found, for `tlscope inspect`.
     pub evidence: String,
 }
 
 /// A function that hands its work to a probed one: a probe on both would count every byte twice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Covered {
     pub symbol: String,
     /// The function that it calls.
@@ -138,7 +138,7 @@ pub struct Covered {
 }
 
 /// What a probed function means to tlscope. Each role is one BPF program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// `int f(SSL *, const void *buf, int num)`: returns the bytes written.
@@ -261,7 +261,7 @@ impl Role {
 }
 
 /// Offsets inside the library's objects.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Layout {
     /// From the sink's connection argument (`SecretSink`) or the first argument (`KeyBlock`,
     /// `ExpandLabel`) to the 32 bytes of the client random.
@@ -288,7 +288,7 @@ pub struct Layout {
 /// A function is entered again, at its first instruction, once its stack had to grow, and the
 /// stack has moved then: the stack pointer is no name for a call in flight. Its distance from
 /// `g.stack.hi`, the word at `g + 8`, is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct GoLayout {
     pub abi: GoAbi,
     pub goroutine: Goroutine,
@@ -316,7 +316,7 @@ impl GoLayout {
 }
 
 /// Where a probe in Go code finds its goroutine, `g`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goroutine {
     /// R14 (`x86_64`) or x28 (aarch64).
@@ -340,7 +340,7 @@ impl fmt::Display for Goroutine {
 }
 
 /// What `writeKeyLog` is handed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GoKeyLogForm {
     /// `(c *Config) writeKeyLog(label string, clientRandom, secret []byte) error`
@@ -360,7 +360,7 @@ impl fmt::Display for GoKeyLogForm {
 }
 
 /// Where a Go function finds its arguments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GoAbi {
     /// On the stack: before Go 1.17 on `x86_64`, 1.18 on aarch64. At the function's first
@@ -386,7 +386,7 @@ impl fmt::Display for GoAbi {
 /// Where a compiler dissolved it into its callers, the function below takes its place:
 /// `nss_keylog_int(label, conn, random, random_len, secret, len)`, or a copy of it without the
 /// length of the random, if that is always 32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct SinkAbi {
     pub connection: u8,
     pub label: u8,
@@ -411,7 +411,7 @@ impl Default for SinkAbi {
 }
 
 /// A derived path and what it was derived from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct LayoutValue {
     pub path: FieldPath,
     pub evidence: String,
@@ -419,7 +419,7 @@ pub struct LayoutValue {
 
 /// A walk from a pointer to a field: every offset but the last is added and
 /// dereferenced, the last is added only. `[0x30, 0x30]` is `*(p + 0x30) + 0x30`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FieldPath(pub Vec<u32>);
 
 impl fmt::Display for FieldPath {
@@ -435,7 +435,7 @@ impl fmt::Display for FieldPath {
 }
 
 /// Something the plan lacks: never guessed, always said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Missing {
     /// What is missing, in the user's words: "plaintext", "secrets", "`SSL_read_ex`".
     pub what: String,

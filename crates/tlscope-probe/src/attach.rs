@@ -10,7 +10,7 @@ use libbpf_rs::{AsRawLibbpf, Link, Object, ProgramMut, UprobeMultiOpts, UprobeOp
 use tlscope_image::plan::{Plan, Probe, Role};
 
 use crate::abi;
-use crate::features::AttachMode;
+use crate::features::{AttachMode, Features};
 use crate::programs::{self, Point};
 
 /// What a capture is after. Keylog and pcap need no probe on the data path.
@@ -67,6 +67,20 @@ pub(crate) struct Attachment {
     pub(crate) pid: Option<u32>,
     /// The image's index in the `images` map.
     pub(crate) image: u16,
+}
+
+impl Attachment {
+    /// Whether the kernel itself keeps the probes to one process. The programs do in any case.
+    /// Kernels 6.6 to 6.9 compare the thread, and would miss all threads but the first; sessions
+    /// (6.13) and filtered returns (6.11) are younger.
+    pub(crate) fn is_of_process(&self) -> bool {
+        let multi = match self.mode {
+            AttachMode::Session => true,
+            AttachMode::Multi => Features::of_this_kernel().returns_are_filtered,
+            _ => false,
+        };
+        multi && self.pid.is_some()
+    }
 }
 
 /// A place of a point: where, and what its program is told of it.
@@ -154,12 +168,8 @@ fn attach_point(
                 session: point == Point::Session,
                 ..Default::default()
             };
-            // Kernels 6.6 to 6.9 compare the thread, not the process, and would miss all threads
-            // but the first; sessions (6.13) are younger than the fix. The programs filter too.
-            let pid = attachment
-                .pid
-                .filter(|_| attachment.mode == AttachMode::Session)
-                .map_or(-1, u32::cast_signed);
+            let pid = attachment.pid.filter(|_| attachment.is_of_process());
+            let pid = pid.map_or(-1, u32::cast_signed);
             Ok(vec![
                 program.attach_uprobe_multi_with_opts(pid, path, "", opts)?,
             ])

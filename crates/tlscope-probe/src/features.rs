@@ -3,6 +3,8 @@
 //! A version number decides nothing: distributions backport, and a lockdown or
 //! a configuration takes away.
 
+mod filtered_returns;
+
 use std::ffi::c_int;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -77,6 +79,8 @@ pub struct Features {
     /// A perf event may be a uprobe: libbpf learns its type from sysfs.
     pub uprobe_perf_event: bool,
     pub tracefs: bool,
+    /// A program under seccomp is killed when a function with a return probe returns.
+    pub returns_are_filtered: bool,
 }
 
 const UPROBE_TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";
@@ -98,6 +102,7 @@ impl Features {
             uprobe_session: has_uprobe_link(sys::BPF_TRACE_UPROBE_SESSION),
             uprobe_perf_event: Path::new(UPROBE_TYPE).exists(),
             tracefs: UPROBE_EVENTS.iter().any(|path| Path::new(path).exists()),
+            returns_are_filtered: filtered_returns::are_filtered(),
         })
     }
 

@@ -306,4 +306,9 @@ impl Shape {
             Self::Sites => &[Point::Entry, Point::Site],
         }
     }
+
+    /// Whether the kernel has the function return through code of its own.
+    pub(crate) fn has_return_probe(self) -> bool {
+        matches!(self, Self::Call | Self::Return)
+    }
 }

@@ -3,6 +3,7 @@
 mod layout;
 
 use std::fmt;
+use std::fs;
 use std::path::Path;
 use std::thread::available_parallelism;
 
@@ -16,7 +17,7 @@ use crate::events::EventSource;
 use crate::features::{self, AttachMode, Features};
 use crate::object::{self, LoadError, ObjectKind, Settings};
 use crate::programs::{
-    FOLLOW_PROGRAMS, OWNER_PROGRAMS, OwnerPoint, OwnerProgram, RING_PROGRAM, SOCKET_PROGRAMS,
+    self, FOLLOW_PROGRAMS, OWNER_PROGRAMS, OwnerPoint, OwnerProgram, RING_PROGRAM, SOCKET_PROGRAMS,
     SocketProgram,
 };
 
@@ -61,6 +62,13 @@ pub enum AttachError {
          noncore object has no way: leave out -b 2"
     )]
     NoGoroutines,
+    #[error(
+        "on this kernel (6.11, and 6.12 and 6.13 before they were mended) its probes would kill \
+         programs that lock themselves up with seccomp: update the kernel, name one process without \
+         a seccomp filter by --pid, or use -m keylog or -m pcap, which for OpenSSL take no such \
+         probes"
+    )]
+    KillsConfined,
 }
 
 /// How the socket under a connection is found.
@@ -250,12 +258,18 @@ impl Tracer {
         if self.settings.needs.data && !self.finds_goroutines(&plan.layout) {
             return Err(AttachError::NoGoroutines);
         }
-        let image = self.register_image(plan)?;
-        let attachment = Attachment {
+        let mut attachment = Attachment {
             mode: self.settings.mode,
             pid: self.pid,
-            image,
+            image: 0,
         };
+        let returns = |probe: &&Probe| {
+            programs::of_role(probe.role).is_some_and(|row| row.shape.has_return_probe())
+        };
+        if probes.iter().any(returns) && may_kill(attachment) {
+            return Err(AttachError::KillsConfined);
+        }
+        attachment.image = self.register_image(plan)?;
         let object = self
             .objects
             .last()
@@ -383,6 +397,16 @@ impl Tracer {
 
 fn word(bytes: &Vec<u8>) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.as_slice().try_into().ok()?))
+}
+
+/// Whether return probes could reach a program under seccomp, on a kernel that kills it for them.
+fn may_kill(attachment: Attachment) -> bool {
+    let is_confined = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        !status.lines().any(|line| line == "Seccomp:\t0")
+    };
+    Features::of_this_kernel().returns_are_filtered
+        && !(attachment.is_of_process() && attachment.pid.is_some_and(|pid| !is_confined(pid)))
 }
 
 /// A kernel that knows it puts the breakpoints into this process alone.

@@ -180,6 +180,9 @@ pub(crate) struct CaptureArgs {
     #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
     pub(crate) btf: u8,
 
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+
     /// Created when every probe is attached
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) ready_file: Option<PathBuf>,
@@ -213,6 +216,18 @@ pub(crate) struct CaptureArgs {
 
     #[command(flatten)]
     pub(crate) packets: PacketArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CacheArgs {
+    /// Analyse every image anew. Else what an earlier run learned of a file that has not changed
+    /// since is taken from /run/tlscope, if tlscope runs as root
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+
+    /// Where it is kept
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "no_cache")]
+    pub(crate) cache: Option<PathBuf>,
 }
 
 /// Each flag may be given again: one of its values must match. The summary counts all the same.
@@ -312,6 +327,9 @@ pub(crate) struct ListArgs {
     /// List only these processes
     #[arg(short, long, value_delimiter = ',')]
     pub(crate) pid: Vec<u32>,
+
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
 
     /// Write JSON Lines: an object per process and library
     #[arg(long)]

@@ -8,6 +8,7 @@ mod blocks;
 mod command;
 pub(crate) mod images;
 mod keeper;
+pub(crate) mod known;
 mod names;
 mod outputs;
 mod processes;
@@ -45,12 +46,13 @@ use crate::{Exit, Failure};
 use attacher::Attacher;
 use command::Running;
 use keeper::{Keeper, Kept, Service};
+use known::Known;
 use outputs::Outputs;
 use processes::Processes;
 use recorder::Recorder;
 use records::{Clock, Reach};
 use remote::{Count, Remote};
-use watch::{Watch, Watcher};
+use watch::{First, Watch, Watcher};
 
 /// Longest time until plaintext that came is shown.
 const TICK: Duration = Duration::from_millis(50);
@@ -63,11 +65,12 @@ const RSA_LABEL: &[u8] = b"RSA";
 
 /// Gives the exit code of the command that was run, else 0.
 pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
+    let began = Instant::now();
     let stop = stop_on_signals()?;
     features::may_load().map_err(|e| load_failure(LoadError::Privilege(e)))?;
     let Outputs { sinks, remote } = outputs::open(config)?;
     let attacher = Attacher::new(load(config)?, config);
-    let watch = if config.wanted.libraries.is_empty() {
+    let found = if config.wanted.libraries.is_empty() {
         Some(attach_found(config, &attacher)?)
     } else {
         attach_named(config, &attacher)?;
@@ -81,7 +84,8 @@ pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     let reach = Reach::of(&attacher.tracer());
     let receiver = Receiver::new(pipeline, recorder, reach);
     let source = attacher.tracer().events().map_err(load_failure)?;
-    announce_ready(config)?;
+    let (watch, first) = found.unzip();
+    announce_ready(config, began, first.as_ref())?;
     let mut command = Running::start(&config.run)?;
     let (service, keeper) = Service::new(attacher, watch);
     let session = Session {
@@ -121,7 +125,7 @@ fn load_failure(error: LoadError) -> Failure {
 }
 
 /// Attaches what is found, now and from now on.
-fn attach_found(config: &Config, attacher: &Attacher) -> Result<Watch, Failure> {
+fn attach_found(config: &Config, attacher: &Attacher) -> Result<(Watch, First), Failure> {
     let modules = &config.wanted.modules;
     let mappings = Mappings::watch()
         .inspect_err(|error| {
@@ -132,16 +136,18 @@ fn attach_found(config: &Config, attacher: &Attacher) -> Result<Watch, Failure> 
         })
         .ok();
     let finder = Finder::new(&modules::searches(modules));
-    let mut watcher = Watcher::new(finder, modules.clone(), attacher.clone());
+    let known = Known::remembered(config.cache.as_deref());
+    let mut watcher = Watcher::new(finder, modules.clone(), attacher.clone(), known);
     let mut pids = config.pids.clone();
     if config.follow {
         pids.extend(tlscope_targets::descendants(&pids));
     }
-    let plans = watcher.attach_first(&pids);
-    if plans.map_err(|e| Exit::Failure.because(e))? == 0 {
+    let first = watcher.attach_first(&pids);
+    let first = first.map_err(|e| Exit::Failure.because(e))?;
+    if first.plans == 0 {
         return Err(Exit::Nothing.because(nothing_found(config)));
     }
-    Ok(Watch::start(watcher, mappings))
+    Ok((Watch::start(watcher, mappings), first))
 }
 
 fn attach_named(config: &Config, attacher: &Attacher) -> Result<(), Failure> {
@@ -229,7 +235,10 @@ fn nothing_found(config: &Config) -> anyhow::Error {
     )
 }
 
-fn announce_ready(config: &Config) -> Result<(), Failure> {
+fn announce_ready(config: &Config, began: Instant, first: Option<&First>) -> Result<(), Failure> {
+    let elapsed = began.elapsed().as_millis();
+    let first = first.map(|first| format!(": {first}")).unwrap_or_default();
+    config.note(format_args!("tlscope: ready in {elapsed} ms{first}"));
     config.note(format_args!("tlscope: capturing; Ctrl-C ends"));
     if let Some(path) = &config.ready_file {
         fs::write(path, "").with_context(|| format!("{} cannot be written", path.display()))?;

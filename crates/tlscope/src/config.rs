@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use rustix::process::geteuid;
 use tlscope_core::filter::Filter;
 use tlscope_core::sink::Payload;
 use tlscope_image::plan::Module;
 use tlscope_probe::packets::{SNAPSHOT_MAX, check_expression};
 use tlscope_probe::{AttachMode, Calls, Needs, ObjectKind, SocketRoute};
 
-use crate::args::{Attach, CaptureArgs, FilterArgs, Model, Sockets, User};
+use crate::args::{Attach, CacheArgs, CaptureArgs, FilterArgs, Model, Sockets, User};
 use crate::capture::images::Claim;
 
 /// What is to be captured: what a subcommand says beyond the flags that all share.
@@ -46,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) object: Option<ObjectKind>,
     pub(crate) mode: Option<AttachMode>,
     pub(crate) route: Option<SocketRoute>,
+    /// Where it is kept what images hold.
+    pub(crate) cache: Option<PathBuf>,
     pub(crate) ready_file: Option<PathBuf>,
     /// Say nothing that is no warning: Wireshark shows stderr as an error.
     pub(crate) quiet: bool,
@@ -196,6 +199,7 @@ impl Config {
                 Sockets::Syscall => SocketRoute::SyscallTracepoint,
                 Sockets::Kprobes => SocketRoute::Kprobes,
             }),
+            cache: cache(&args.cache),
             ready_file: args.ready_file.clone(),
             quiet: args.quiet,
         })
@@ -224,6 +228,16 @@ impl Config {
             owners: self.packets.is_some(),
         }
     }
+}
+
+/// Of root alone, and gone when the machine starts again, as what it holds means nothing then.
+pub(crate) fn cache(args: &CacheArgs) -> Option<PathBuf> {
+    const DIRECTORY: &str = "/run/tlscope";
+    if args.no_cache || !geteuid().is_root() {
+        return None;
+    }
+    let default = || Path::new("/run").is_dir().then(|| DIRECTORY.into());
+    args.cache.clone().or_else(default)
 }
 
 fn packets(wanted: &Wanted, args: &CaptureArgs) -> Result<Option<PacketConfig>> {

@@ -1,18 +1,19 @@
 //! From targets to attached plans: each image is opened once, and the file that
 //! was analysed is the very file that is probed.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::fs::{self, File};
-use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tlscope_image::ImageError;
 use tlscope_image::elf::DebugFiles;
 use tlscope_image::plan::{Family, Module, Plan};
 use tlscope_targets::{FoundBy, ImageId, Target};
+
+use super::known::{Asked, Known, stamp_of};
 
 /// An analysed image, held open until it is attached.
 #[derive(Debug)]
@@ -25,28 +26,43 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    pub(crate) fn open(target: &Target, modules: &[Module], known: &mut Known) -> Result<Self> {
-        let mut file = File::open(&target.path)?;
-        let bytes = read(&mut file)?;
-        // Most code that is mapped holds no TLS library, and there is much of it.
-        if target.found_by == FoundBy::Code && !tlscope_image::might_hold(&bytes, modules) {
+    pub(crate) fn open(target: &Target, modules: &[Module], known: &Known) -> Result<Self> {
+        known.count_look();
+        let file = File::open(&target.path)?;
+        let plans = match known.recall(&file, modules) {
+            Some(plans) => plans,
+            None => learn(target, &file, modules, known)?,
+        };
+        Self::new(target, file, plans)
+    }
+
+    /// `None` unless an earlier run knew what it holds: then it is opened without delay.
+    pub(crate) fn open_known(
+        target: &Target,
+        modules: &[Module],
+        known: &Known,
+    ) -> Option<Result<Self>> {
+        let file = File::open(&target.path).ok()?;
+        let plans = known.recall(&file, modules)?;
+        known.count_look();
+        Some(Self::new(target, file, plans))
+    }
+
+    fn new(target: &Target, file: File, plans: Vec<Plan>) -> Result<Self> {
+        if plans.is_empty() {
             let searched = String::new();
             return Err(ImageError::NothingFound { searched }.into());
         }
         Ok(Self {
             id: target.image,
-            plans: known.plans(&bytes, Path::new(&target.shown), modules)?,
+            plans,
             shown: target.shown.clone(),
             file,
         })
     }
 
     /// As [`Image::open`], for what was found: why it cannot be used is said where it matters.
-    pub(crate) fn open_or_say(
-        target: &Target,
-        modules: &[Module],
-        known: &mut Known,
-    ) -> Result<Self> {
+    pub(crate) fn open_or_say(target: &Target, modules: &[Module], known: &Known) -> Result<Self> {
         Self::open(target, modules, known).inspect_err(|error| {
             let shown = &target.shown;
             match (target.found_by, error.downcast_ref()) {
@@ -67,28 +83,32 @@ impl Image {
     }
 }
 
-/// Plans by content: a container brings the same library again, and it may be in a hurry.
-#[derive(Debug, Default)]
-pub(crate) struct Known {
-    seed: RandomState,
-    plans: HashMap<(u64, usize), Vec<Plan>>,
+/// Reads and analyses a file. It stays known.
+fn learn(target: &Target, file: &File, modules: &[Module], known: &Known) -> Result<Vec<Plan>> {
+    let before = known.identity(file);
+    let bytes = read(file)?;
+    let files = Installed::beside(Path::new(&target.shown));
+    // Most code that is mapped holds no TLS library, and there is much of it.
+    if target.found_by == FoundBy::Code && !tlscope_image::might_hold(&bytes, modules) {
+        known.learn(file, before, modules, &[], Asked::new());
+        return Ok(Vec::new());
+    }
+    let analyze = || Ok(tlscope_image::analyze_with(&bytes, &files, modules)?);
+    let plans = known.same_content(&bytes, analyze);
+    let asked = files.asked.into_inner();
+    match &plans {
+        Ok(plans) => known.learn(file, before, modules, plans, asked),
+        Err(error) if holds_nothing(error) => known.learn(file, before, modules, &[], asked),
+        Err(_) => {}
+    }
+    plans
 }
 
-impl Known {
-    /// More distinct libraries than that are not probed at once.
-    const MAX: usize = 1024;
-
-    fn plans(&mut self, bytes: &[u8], path: &Path, modules: &[Module]) -> Result<Vec<Plan>> {
-        let content = (self.seed.hash_one(bytes), bytes.len());
-        if let Some(plans) = self.plans.get(&content) {
-            return Ok(plans.clone());
-        }
-        let plans = analyze_bytes(bytes, path, modules)?;
-        if self.plans.len() < Self::MAX {
-            self.plans.insert(content, plans.clone());
-        }
-        Ok(plans)
-    }
+fn holds_nothing(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(ImageError::NothingFound { .. } | ImageError::NotGo)
+    )
 }
 
 /// Library and version, as far as known.
@@ -101,34 +121,56 @@ pub(crate) fn title(plan: &Plan) -> String {
 
 /// A target that the user named: it must hold the library.
 pub(crate) fn open_named(target: &Target, modules: &[Module]) -> Result<Image> {
-    Image::open(target, modules, &mut Known::default()).with_context(|| target.shown.clone())
+    Image::open(target, modules, &Known::default()).with_context(|| target.shown.clone())
 }
 
 /// The plans of an image, with names from separate debug files where there are any.
-pub(crate) fn analyze(file: &mut File, path: &Path, modules: &[Module]) -> Result<Vec<Plan>> {
-    analyze_bytes(&read(file)?, path, modules)
+pub(crate) fn analyze(file: &File, path: &Path, modules: &[Module]) -> Result<Vec<Plan>> {
+    let files = Installed::beside(path);
+    Ok(tlscope_image::analyze_with(&read(file)?, &files, modules)?)
 }
 
-fn analyze_bytes(bytes: &[u8], path: &Path, modules: &[Module]) -> Result<Vec<Plan>> {
-    let files = Installed { path };
-    Ok(tlscope_image::analyze_with(bytes, &files, modules)?)
-}
+/// A process may map what is larger than any memory: a file need not be full to be large.
+const IMAGE_MAX: u64 = 1 << 30;
 
-fn read(file: &mut File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+fn read(file: &File) -> Result<Vec<u8>> {
+    let size = file.metadata()?.len();
+    ensure!(
+        size <= IMAGE_MAX,
+        "{size} bytes: an image of more than 1 GiB is not analysed"
+    );
+    let mut bytes = Vec::with_capacity(size as usize);
+    file.take(IMAGE_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Debug files where Debian's and Fedora's debug packages put them.
 struct Installed<'p> {
     path: &'p Path,
+    asked: RefCell<Asked>,
+}
+
+impl<'p> Installed<'p> {
+    fn beside(path: &'p Path) -> Self {
+        Self {
+            path,
+            asked: RefCell::default(),
+        }
+    }
+
+    /// What is known of the image depends on it from now on.
+    fn read(&self, path: PathBuf) -> Option<Vec<u8>> {
+        let found = fs::read(&path).ok();
+        let stamp = stamp_of(&path);
+        self.asked.borrow_mut().push((path, stamp));
+        found
+    }
 }
 
 impl DebugFiles for Installed<'_> {
     fn by_build_id(&self, build_id: &str) -> Option<Vec<u8>> {
         let (head, tail) = build_id.split_at_checked(2)?;
-        fs::read(format!("/usr/lib/debug/.build-id/{head}/{tail}.debug")).ok()
+        self.read(format!("/usr/lib/debug/.build-id/{head}/{tail}.debug").into())
     }
 
     fn by_link(&self, name: &str) -> Option<Vec<u8>> {
@@ -141,9 +183,9 @@ impl DebugFiles for Installed<'_> {
             beside.join(name),
             central.join(name),
         ]
-        .iter()
-        .filter(|candidate| *candidate != self.path)
-        .find_map(|candidate| fs::read(candidate).ok())
+        .into_iter()
+        .filter(|candidate| candidate != self.path)
+        .find_map(|candidate| self.read(candidate))
     }
 }
 

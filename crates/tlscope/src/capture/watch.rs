@@ -7,24 +7,31 @@
 //! wait for it.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::process::nice;
 use tlscope_image::plan::Module;
 use tlscope_probe::AttachMode;
 use tlscope_probe::mappings::{Mappings, News};
 use tlscope_targets::{Finder, FoundBy, ImageId, ScanError, Target};
 
 use super::attacher::Attacher;
-use super::images::{Image, Known};
+use super::images::Image;
 use super::keeper::keep_for_searching;
+use super::known::{Known, Looks};
 
 /// How soon the end of the capture is noticed.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How often processes are looked at where the kernel does not tell.
 const LOOK: Duration = Duration::from_secs(1);
+/// A program may live for 30 ms on a machine that is busy: what attaches to it sleeps nearly
+/// always, and is to be let in at once when it wakes.
+const IN_A_HURRY: i32 = -15;
+const AS_IT_IS: i32 = 0;
 /// Files remembered as met before. More on one machine are met anew, at the price of a look.
 const MET_MAX: usize = 65_536;
 
@@ -38,12 +45,12 @@ impl Watch {
     /// `watcher` has looked at everything since `mappings` were watched: nothing comes between.
     pub(crate) fn start(mut watcher: Watcher, mappings: Option<Mappings>) -> Self {
         let shared = Arc::clone(&watcher.shared);
-        let mut analyst = Analyst::new(&watcher.analyst);
+        let analyst = watcher.analyst.clone();
         let into = Arc::clone(&shared);
         let mode = watcher.analyst.attacher.tracer().attach_mode();
         let threads = [
-            spawn("code", mode, move || analyst.search(&into)),
-            spawn("targets", mode, move || match mappings {
+            spawn("code", AS_IT_IS, mode, move || analyst.search(&into)),
+            spawn("targets", IN_A_HURRY, mode, move || match mappings {
                 Some(mappings) => watcher.follow(mappings),
                 None => watcher.look_around(),
             }),
@@ -57,10 +64,13 @@ impl Watch {
 
 fn spawn(
     name: &str,
+    niceness: i32,
     mode: AttachMode,
     work: impl FnOnce() + Send + 'static,
 ) -> Option<JoinHandle<()>> {
     let work = move || {
+        // Without CAP_SYS_NICE it stays as it is.
+        let _ = nice(niceness);
         keep_for_searching(mode);
         work();
     };
@@ -125,31 +135,42 @@ impl Shared {
 }
 
 /// From a target to its probes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Analyst {
     modules: Vec<Module>,
     attacher: Attacher,
-    known: Known,
+    known: Arc<Known>,
 }
 
 impl Analyst {
-    fn new(like: &Self) -> Self {
-        Self {
-            modules: like.modules.clone(),
-            attacher: like.attacher.clone(),
-            known: Known::default(),
-        }
-    }
-
-    fn search(&mut self, shared: &Shared) {
+    fn search(&self, shared: &Shared) {
         while let Some(target) = shared.next_code() {
             self.attach(&target, shared);
         }
     }
 
     /// Gives the number of plans attached.
-    fn attach(&mut self, target: &Target, shared: &Shared) -> usize {
-        match Image::open_or_say(target, &self.modules, &mut self.known) {
+    fn attach(&self, target: &Target, shared: &Shared) -> usize {
+        self.attach_image(
+            target,
+            Image::open_or_say(target, &self.modules, &self.known),
+            shared,
+        )
+    }
+
+    /// `None` when the image has to be searched for what it holds.
+    fn attach_known(&self, target: &Target, shared: &Shared) -> Option<usize> {
+        let image = Image::open_known(target, &self.modules, &self.known)?;
+        Some(self.attach_image(target, image, shared))
+    }
+
+    fn attach_image(
+        &self,
+        target: &Target,
+        image: anyhow::Result<Image>,
+        shared: &Shared,
+    ) -> usize {
+        match image {
             Ok(image) => {
                 shared.state().planned.insert(image.id);
                 self.attacher.attach(&image)
@@ -165,6 +186,33 @@ impl Analyst {
     }
 }
 
+/// What was done before the capture was ready.
+#[derive(Debug)]
+pub(crate) struct First {
+    pub(crate) plans: usize,
+    processes: usize,
+    images: Looks,
+    /// Images to be searched once the capture runs.
+    waiting: usize,
+}
+
+impl fmt::Display for First {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            processes,
+            images,
+            waiting,
+            ..
+        } = self;
+        let (all, recalled) = (images.all, images.recalled);
+        write!(
+            f,
+            "{processes} processes, {all} images ({recalled} known from an earlier run), {waiting} \
+             more to search"
+        )
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Watcher {
     finder: Finder,
@@ -175,35 +223,46 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn new(finder: Finder, modules: Vec<Module>, attacher: Attacher) -> Self {
+    pub(crate) fn new(
+        finder: Finder,
+        modules: Vec<Module>,
+        attacher: Attacher,
+        known: Known,
+    ) -> Self {
         Self {
             finder,
             analyst: Analyst {
                 modules,
                 attacher,
-                known: Known::default(),
+                known: Arc::new(known),
             },
             shared: Arc::default(),
             met: HashMap::new(),
         }
     }
 
-    /// What there is at the start. Gives the number of plans attached. All the code of a machine
-    /// takes seconds to search, so that waits for `Watch::start` if there is anything else.
-    pub(crate) fn attach_first(&mut self, pids: &[u32]) -> Result<usize, ScanError> {
+    /// What there is at the start. All the code of a machine takes seconds to search, so what an
+    /// earlier run did not search waits for `Watch::start` if there is anything else.
+    pub(crate) fn attach_first(&mut self, pids: &[u32]) -> Result<First, ScanError> {
         let mut targets = if pids.is_empty() {
             self.finder.scan()?
         } else {
             self.finder.scan_processes(pids)
         };
+        let processes = self.finder.report().processes;
         targets.extend(self.finder.loader());
-        let mut attached = self.attach(targets);
-        if attached == 0 || !pids.is_empty() {
+        let mut plans = self.attach(targets);
+        if plans == 0 || !pids.is_empty() {
             let code = std::mem::take(&mut self.shared.state().code);
-            let mut attach = |target| self.analyst.attach(target, &self.shared);
-            attached += code.iter().map(&mut attach).sum::<usize>();
+            let attach = |target| self.analyst.attach(target, &self.shared);
+            plans += code.iter().map(attach).sum::<usize>();
         }
-        Ok(attached)
+        Ok(First {
+            plans,
+            processes,
+            images: self.analyst.known.looks(),
+            waiting: self.shared.state().code.len(),
+        })
     }
 
     fn follow(&mut self, mut mappings: Mappings) {
@@ -258,13 +317,22 @@ impl Watcher {
         pids.into_iter().collect()
     }
 
-    /// Attaches what has a telling name, and leaves the rest to be searched.
+    /// Attaches what has a telling name, at once, and what is known, and leaves the rest to be
+    /// searched.
     fn attach(&mut self, targets: Vec<Target>) -> usize {
         let is_code = |target: &Target| target.found_by == FoundBy::Code;
         let (code, named): (Vec<_>, Vec<_>) = targets.into_iter().partition(is_code);
-        self.shared.state().code.extend(code);
+        let attach = |target| self.analyst.attach(target, &self.shared);
+        let mut plans = named.iter().map(attach).sum::<usize>();
+        let mut unknown = Vec::new();
+        for target in code {
+            match self.analyst.attach_known(&target, &self.shared) {
+                Some(attached) => plans += attached,
+                None => unknown.push(target),
+            }
+        }
+        self.shared.state().code.extend(unknown);
         self.shared.changed.notify_one();
-        let mut attach = |target| self.analyst.attach(target, &self.shared);
-        named.iter().map(&mut attach).sum()
+        plans
     }
 }

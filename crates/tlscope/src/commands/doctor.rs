@@ -10,7 +10,8 @@ use tlscope_image::plan::Module;
 use tlscope_probe::{AttachMode, Features, features};
 use tlscope_targets::{Finder, Search, Target};
 
-use crate::capture::images::{Image, Known, title};
+use crate::capture::images::{Image, title};
+use crate::capture::known::Known;
 use crate::modules;
 use crate::{Exit, Failure};
 
@@ -62,6 +63,12 @@ fn kernel(out: &mut impl Write) -> io::Result<()> {
     )?;
     writeln!(out, "  BTF            {}", yes(features.btf))?;
     writeln!(out, "  ring buffers   {}", yes(features.ring_buffer))?;
+    let returns = if features.returns_are_filtered {
+        "kill programs under seccomp: only --pid of one without is probed; update the kernel"
+    } else {
+        "harmless, also to programs under seccomp"
+    };
+    writeln!(out, "  return probes  {returns}")?;
     for (name, path) in [
         ("lockdown", "/sys/kernel/security/lockdown"),
         ("unprivileged", "/proc/sys/kernel/unprivileged_bpf_disabled"),
@@ -154,7 +161,7 @@ fn libraries(out: &mut impl Write) -> io::Result<()> {
 
 fn library(out: &mut impl Write, target: &Target) -> io::Result<()> {
     writeln!(out, "  {} ({} processes)", target.shown, target.users.len())?;
-    match Image::open(target, &LIBRARIES, &mut Known::default()) {
+    match Image::open(target, &LIBRARIES, &Known::default()) {
         Ok(image) => image.plans.iter().try_for_each(|plan| {
             let [data, secrets] = [plan.data_probes().count(), plan.secret_probes().count()];
             writeln!(

@@ -13,8 +13,8 @@ use crate::{Exit, Failure};
 
 pub(crate) fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     let shown = args.file.display();
-    let mut file = File::open(&args.file).with_context(|| shown.to_string())?;
-    let plans = analyze(&mut file, &args.file, &Module::ALL).map_err(|error| {
+    let file = File::open(&args.file).with_context(|| shown.to_string())?;
+    let plans = analyze(&file, &args.file, &Module::ALL).map_err(|error| {
         let exit = if error.is::<ImageError>() {
             Exit::Nothing
         } else {

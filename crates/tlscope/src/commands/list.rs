@@ -11,7 +11,9 @@ use tlscope_image::plan::{Module, Plan};
 use tlscope_targets::{Finder, FoundBy, Target, container, process};
 
 use crate::args::ListArgs;
-use crate::capture::images::{Image, Known};
+use crate::capture::images::Image;
+use crate::capture::known::Known;
+use crate::config;
 use crate::modules;
 use crate::{Exit, Failure};
 
@@ -88,7 +90,8 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
     } else {
         finder.scan_processes(&args.pid)
     };
-    let rows = rows(&targets);
+    let known = Known::remembered(config::cache(&args.cache).as_deref());
+    let rows = rows(&targets, &known);
     let mut out = io::stdout().lock();
     let written = if args.json {
         rows.iter().try_for_each(|row| {
@@ -110,11 +113,10 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
 }
 
 /// By process. Most code that is mapped holds no TLS library, and is not shown.
-fn rows(targets: &[Target]) -> Vec<Row> {
-    let mut known = Known::default();
+fn rows(targets: &[Target], known: &Known) -> Vec<Row> {
     let mut by_process: BTreeMap<u32, Vec<(&Target, Library)>> = BTreeMap::new();
     for target in targets {
-        let libraries = match Image::open(target, &Module::ALL, &mut known) {
+        let libraries = match Image::open(target, &Module::ALL, known) {
             Ok(image) => image.plans.iter().map(Library::of_plan).collect(),
             Err(error) if target.found_by == FoundBy::Code && error.is::<ImageError>() => continue,
             Err(error) => match error.downcast_ref() {
