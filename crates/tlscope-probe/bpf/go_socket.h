@@ -134,7 +134,7 @@ static __always_inline void go_touches(struct goroutine *goroutine, const struct
 			continue;
 		connection = connection_find(frame->call.object);
 		if (connection && !(connection->flags & CONNECTION_DIRECT))
-			connection_touches(&frame->call, touch);
+			frame_touches(&frame->call, touch);
 	}
 }
 
@@ -161,8 +161,10 @@ static __always_inline struct goroutine *go_calling(struct go_stack *stack,
 }
 
 /* bpf_task_pt_regs: 5.15. The tracepoints that lead here: 6.3. */
-static __always_inline int go_socket_used(void *ctx, struct touch *touch, long sent)
+static __always_inline int go_socket_used(void *ctx, struct sock *sk, enum direction direction,
+					  enum passing passing, long sent)
 {
+	struct touch touch = touch_of(sk, direction, passing);
 	struct pt_regs *regs = syscall_registers();
 	struct goroutine *goroutine;
 	struct go_stack stack;
@@ -172,7 +174,7 @@ static __always_inline int go_socket_used(void *ctx, struct touch *touch, long s
 	goroutine = go_calling(&stack, regs);
 	if (!goroutine || !goroutine->depth)
 		return 0;
-	go_touches(goroutine, &stack, touch);
+	go_touches(goroutine, &stack, &touch);
 	go_emit_ahead(ctx, goroutine, &stack, sent);
 	return 0;
 }
@@ -181,9 +183,9 @@ SEC("raw_tp")
 int go_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct pt_regs *regs = (void *)ctx->args[0];
-	struct touch touch = {.direction = syscall_direction(ctx->args[1])};
 	struct goroutine *goroutine;
 	struct go_stack stack;
+	struct touch touch;
 	__u64 fd = 0;
 
 	if (!syscall_names_fd(ctx->args[1]))
@@ -192,9 +194,8 @@ int go_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	if (!goroutine)
 		return 0;
 	bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
-	touch.sk = sock_of_fd(fd);
+	touch = touch_of(sock_of_fd(fd), syscall_direction(ctx->args[1]), PASSING_UNSEEN);
 	touch.fd = fd;
-	touch.passing = PASSING_UNSEEN;
 	if (touch.sk)
 		go_touches(goroutine, &stack, &touch);
 	return 0;
@@ -235,8 +236,10 @@ int go_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-static __always_inline int go_socket_used(void *ctx, struct touch *touch, long sent)
+static __always_inline int go_socket_used(void *ctx, struct sock *sk, enum direction direction,
+					  enum passing passing, long sent)
 {
+	struct touch touch = touch_of(sk, direction, passing);
 	__u64 thread = bpf_get_current_pid_tgid();
 	const struct go_call *call = bpf_map_lookup_elem(&go_calls, &thread);
 	struct goroutine *goroutine;
@@ -247,8 +250,8 @@ static __always_inline int go_socket_used(void *ctx, struct touch *touch, long s
 	goroutine = go_running(&stack, call->in_register, call->sp);
 	if (!goroutine || !goroutine->depth)
 		return 0;
-	touch->fd = call->fd;
-	go_touches(goroutine, &stack, touch);
+	touch.fd = call->fd;
+	go_touches(goroutine, &stack, &touch);
 	go_emit_ahead(ctx, goroutine, &stack, sent);
 	return 0;
 }
@@ -256,48 +259,32 @@ static __always_inline int go_socket_used(void *ctx, struct touch *touch, long s
 SEC("kprobe")
 int go_tcp_sendmsg(struct pt_regs *ctx)
 {
-	struct touch touch = {.sk = (struct sock *)ARG1(ctx),
-			      .fd = -1,
-			      .direction = DIRECTION_SENT,
-			      .passing = PASSING_UNSEEN};
-
-	return go_socket_used(ctx, &touch, 0);
+	return go_socket_used(ctx, (struct sock *)ARG1(ctx), DIRECTION_SENT, PASSING_UNSEEN, 0);
 }
 
 SEC("kprobe")
 int go_tcp_recvmsg(struct pt_regs *ctx)
 {
-	struct touch touch = {.sk = (struct sock *)ARG1(ctx),
-			      .fd = -1,
-			      .direction = DIRECTION_RECEIVED,
-			      .passing = PASSING_UNSEEN};
-
-	return go_socket_used(ctx, &touch, 0);
+	return go_socket_used(ctx, (struct sock *)ARG1(ctx), DIRECTION_RECEIVED, PASSING_UNSEEN, 0);
 }
 #endif
 
 SEC("raw_tp")
 int go_send_length(struct bpf_raw_tracepoint_args *ctx)
 {
-	int sent = ctx->args[1];
-	struct touch touch = {.sk = (struct sock *)ctx->args[0],
-			      .fd = -1,
-			      .direction = DIRECTION_SENT,
-			      .passing = passing_of(sent)};
+	struct sock *sk = (struct sock *)ctx->args[0];
+	int length = (int)ctx->args[1];
 
-	return go_socket_used(ctx, &touch, sent);
+	return go_socket_used(ctx, sk, DIRECTION_SENT, passing_of(length), length);
 }
 
 SEC("raw_tp")
 int go_recv_length(struct bpf_raw_tracepoint_args *ctx)
 {
-	enum passing passing = passing_of((int)ctx->args[1]);
-	struct touch touch = {.sk = (struct sock *)ctx->args[0],
-			      .fd = -1,
-			      .direction = DIRECTION_RECEIVED,
-			      .passing = passing};
+	struct sock *sk = (struct sock *)ctx->args[0];
+	int length = (int)ctx->args[1];
 
-	return go_socket_used(ctx, &touch, 0);
+	return go_socket_used(ctx, sk, DIRECTION_RECEIVED, passing_of(length), 0);
 }
 
 #endif

@@ -29,9 +29,10 @@ struct {
 	__type(value, struct carrier);
 } hellos SEC(".maps");
 
-/* Bytes went through a socket outside of any TLS call. */
-static __always_inline void hello_passes(struct sock *sk, int length, enum direction direction)
+/* Bytes went through a socket outside of any TLS call. Global: it has a stack of its own. */
+__noinline int hello_passes(__u64 sock, int length, __u64 direction)
 {
+	struct sock *sk = (struct sock *)sock;
 	const struct uring_use *use = NULL;
 	struct client_hello hello;
 	struct carrier value = {};
@@ -39,23 +40,23 @@ static __always_inline void hello_passes(struct sock *sk, int length, enum direc
 	__u64 at;
 
 	if (length < (int)sizeof(hello) || !wanted())
-		return;
+		return 0;
 	at = syscall_buffer(syscall_registers());
 	if (!at) {
 		use = uring_find(sk, direction);
 		if (!use)
-			return;
+			return 0;
 		at = uring_buffer(use);
 	}
 	if (!at || bpf_probe_read_user(&hello, sizeof(hello), (void *)at))
-		return;
+		return 0;
 	if (hello.content_type != CONTENT_HANDSHAKE || hello.record_version[0] != VERSION_MAJOR ||
 	    hello.message_type != MESSAGE_CLIENT_HELLO || hello.version[0] != VERSION_MAJOR)
-		return;
+		return 0;
 	/* A ring's request may run in the middle of another socket's call. */
 	value.address.fd = use ? use->fd : syscall_fd(sk);
 	if (value.address.fd < 0)
-		return;
+		return 0;
 	key.pid = bpf_get_current_pid_tgid() >> 32;
 	key.direction = direction;
 	__builtin_memcpy(key.random, hello.random, sizeof(key.random));
@@ -68,6 +69,7 @@ static __always_inline void hello_passes(struct sock *sk, int length, enum direc
 	value.port_pair = sock_ports(sk);
 	bpf_map_update_elem(&hellos, &key, &value,
 			    direction == DIRECTION_SENT ? BPF_NOEXIST : BPF_ANY);
+	return 0;
 }
 
 static __always_inline struct carrier *hello_find(struct hello_key *key, enum direction direction)
@@ -77,8 +79,9 @@ static __always_inline struct carrier *hello_find(struct hello_key *key, enum di
 }
 
 #else
-static __always_inline void hello_passes(struct sock *sk, int length, enum direction direction)
+static __always_inline int hello_passes(__u64 sock, int length, __u64 direction)
 {
+	return 0;
 }
 #endif
 

@@ -35,6 +35,42 @@ struct touch {
 	bool under; /* another call is under way inside this one */
 };
 
+/* Its descriptor is to be found out. */
+static __always_inline struct touch touch_of(struct sock *sk, enum direction direction,
+					     enum passing passing)
+{
+	return (struct touch){.sk = sk, .fd = -1, .direction = direction, .passing = passing};
+}
+
+/*
+ * A function that several programs hold, or one several times. Global functions are verified once
+ * (5.6), by scalars alone before 5.12; where tail calls are in use, 4.18 takes no function at all.
+ */
+#ifdef TLSCOPE_CORE
+#define SHARED __noinline
+#else
+#define SHARED static __always_inline
+#endif
+
+/* What a touch has to do with the connection whose call it is in. */
+enum touched {
+	TOUCHED_NOTHING,
+	TOUCHED_SETTLES, /* it is the connection's socket */
+	TOUCHED_FOREIGN, /* it took what is no record of the connection */
+};
+
+/* How a call touches a socket, in one register. */
+union manner {
+	__u64 bits;
+	struct {
+		__u8 direction; /* enum direction */
+		__u8 passing;	/* enum passing */
+		bool under;
+		bool meant;   /* a read receives, a write sends */
+		bool settled; /* the call has touched its connection's socket */
+	};
+};
+
 /*
  * What a callback of the library does inside a call (a session cache, a log
  * daemon, a program that goes on with another connection) is no business of
@@ -49,85 +85,98 @@ struct touch {
  * there, and where the bytes cannot be told, the first socket that a call
  * touches is taken.
  */
-static __always_inline bool may_carry(const struct connection *connection,
-				      const struct frame *frame, const struct touch *touch)
+static __always_inline bool may_carry(const struct connection *connection, struct sock *sk,
+				      __u64 foreign, union manner manner)
 {
-	bool known = connection->carriers[touch->direction].address.family;
-	bool other_known = connection->carriers[!touch->direction].address.family;
-	bool meant = touch->direction == (frame->length ? DIRECTION_SENT : DIRECTION_RECEIVED);
+	bool known = connection->carriers[manner.direction & 1].address.family;
+	bool other_known = connection->carriers[!manner.direction].address.family;
 	__u64 at = 0;
 
 	if (!known && !other_known && !(connection->flags & CONNECTION_BORN))
 		return true;
-	if (touch->passing == PASSING_NOTHING)
+	if (manner.passing == PASSING_NOTHING)
 		return false;
-	if (touch->passing == PASSING_BYTES)
-		at = buffer_used(touch->sk, touch->direction);
+	if (manner.passing == PASSING_BYTES)
+		at = buffer_used(sk, manner.direction);
 	if (!at)
-		return frame->foreign != (__u64)touch->sk;
-	return record_begins(at, known || !(touch->under || other_known || meant));
+		return foreign != (__u64)sk;
+	return record_begins(at, known || !(manner.under || other_known || manner.meant));
 }
 
-static __always_inline void connection_touches(struct frame *frame, const struct touch *touch)
+SHARED int connection_touches(__u64 object, __u64 sock, __u64 foreign, int fd, __u64 bits)
 {
-	struct connection *connection = connection_get(frame->object);
+	struct connection *connection = connection_get(object);
+	struct sock *sk = (struct sock *)sock;
 	struct carrier *carrier, *opposite;
+	union manner manner = {.bits = bits};
 	struct carrier fresh = {
-	    .sock = (__u64)touch->sk,
-	    .port_pair = sock_ports(touch->sk),
-	    .address = {.fd = touch->fd},
+	    .sock = sock,
+	    .port_pair = sock_ports(sk),
+	    .address = {.fd = fd},
 	};
 
 	if (!connection || connection->flags & CONNECTION_NAMED)
-		return;
+		return TOUCHED_NOTHING;
 	/* No index: the verifier of 4.18 wants constant offsets. */
-	if (touch->direction == DIRECTION_SENT) {
+	if (manner.direction == DIRECTION_SENT) {
 		carrier = &connection->carriers[DIRECTION_SENT];
 		opposite = &connection->carriers[DIRECTION_RECEIVED];
 	} else {
 		carrier = &connection->carriers[DIRECTION_RECEIVED];
 		opposite = &connection->carriers[DIRECTION_SENT];
 	}
-	if (carrier_is(carrier, fresh.sock, fresh.port_pair)) {
-		frame->settled = true;
-		return;
-	}
+	if (carrier_is(carrier, fresh.sock, fresh.port_pair))
+		return TOUCHED_SETTLES;
 	if (carrier_is(opposite, fresh.sock, fresh.port_pair)) {
 		*carrier = *opposite;
-		frame->settled = true;
-		return;
+		return TOUCHED_SETTLES;
 	}
 	/* What comes after the connection's own socket is a callback's business, too. */
-	if (frame->settled)
-		return;
-	if (!may_carry(connection, frame, touch)) {
-		if (touch->direction == DIRECTION_SENT)
-			frame->foreign = fresh.sock;
-		return;
-	}
-	if (touch->fd < 0)
-		fresh.address.fd = sock_fd(touch->sk, touch->direction);
-	sock_address(&fresh.address, touch->sk);
+	if (manner.settled)
+		return TOUCHED_NOTHING;
+	if (!may_carry(connection, sk, foreign, manner))
+		return manner.direction == DIRECTION_SENT ? TOUCHED_FOREIGN : TOUCHED_NOTHING;
+	if (fd < 0)
+		fresh.address.fd = sock_fd(sk, manner.direction);
+	sock_address(&fresh.address, sk);
 	/* A log daemon may be told of the handshake before it begins. */
-	if (fresh.address.family != AF_UNIX)
-		frame->settled = true;
-	else if (carrier->address.family > AF_UNIX)
-		return;
+	if (fresh.address.family == AF_UNIX && carrier->address.family > AF_UNIX)
+		return TOUCHED_NOTHING;
 	/* A reset takes the port away; what comes after it tells nothing. */
-	if (is_inet(&fresh.address) && !fresh.address.local_port)
-		return;
-	*carrier = fresh;
-	if (touch->under)
-		connection->flags |= CONNECTION_UNDER;
-	else
-		connection->flags &= ~CONNECTION_UNDER;
+	if (!is_inet(&fresh.address) || fresh.address.local_port) {
+		*carrier = fresh;
+		if (manner.under)
+			connection->flags |= CONNECTION_UNDER;
+		else
+			connection->flags &= ~CONNECTION_UNDER;
+	}
+	return fresh.address.family == AF_UNIX ? TOUCHED_NOTHING : TOUCHED_SETTLES;
+}
+
+static __always_inline void frame_touches(struct frame *frame, const struct touch *touch)
+{
+	enum direction meant = frame->length ? DIRECTION_SENT : DIRECTION_RECEIVED;
+	union manner manner = {
+	    .direction = touch->direction,
+	    .passing = touch->passing,
+	    .under = touch->under,
+	    .meant = touch->direction == meant,
+	    .settled = frame->settled,
+	};
+
+	switch (connection_touches(frame->object, (__u64)touch->sk, frame->foreign, touch->fd,
+				   manner.bits)) {
+	case TOUCHED_SETTLES: frame->settled = true; break;
+	case TOUCHED_FOREIGN: frame->foreign = (__u64)touch->sk; break;
+	default: break;
+	}
 }
 
 /* False when the thread is in no TLS call. */
 static __always_inline bool socket_used(struct sock *sk, enum direction direction,
 					enum passing passing)
 {
-	struct touch touch = {.sk = sk, .fd = -1, .direction = direction, .passing = passing};
+	struct touch touch = touch_of(sk, direction, passing);
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
 	__u64 stack;
@@ -141,7 +190,7 @@ static __always_inline bool socket_used(struct sock *sk, enum direction directio
 	for (i = 0; i < FRAMES_MAX; i++) {
 		touch.under = i + 1 < thread->depth;
 		if (i < thread->depth && stack < thread->frames[i].stack)
-			connection_touches(&thread->frames[i], &touch);
+			frame_touches(&thread->frames[i], &touch);
 	}
 	return true;
 }
@@ -201,7 +250,7 @@ int sock_send_length(struct bpf_raw_tracepoint_args *ctx)
 	if (socket_used(sk, DIRECTION_SENT, passing_of(length)))
 		emit_ahead(ctx, frame_current(), length);
 	else
-		hello_passes(sk, length, DIRECTION_SENT);
+		hello_passes((__u64)sk, length, DIRECTION_SENT);
 	return 0;
 }
 
@@ -212,7 +261,7 @@ int sock_recv_length(struct bpf_raw_tracepoint_args *ctx)
 	int length = (int)ctx->args[1];
 
 	if (!socket_used(sk, DIRECTION_RECEIVED, passing_of(length)))
-		hello_passes(sk, length, DIRECTION_RECEIVED);
+		hello_passes((__u64)sk, length, DIRECTION_RECEIVED);
 	return 0;
 }
 

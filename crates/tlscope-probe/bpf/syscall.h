@@ -24,7 +24,7 @@ static __always_inline void syscall_on_fd(const struct pt_regs *regs, __u64 numb
 	struct frame *frame = frame_current();
 
 	if (frame && touch.sk)
-		connection_touches(frame, &touch);
+		frame_touches(frame, &touch);
 }
 #else
 static __always_inline void syscall_on_fd(const struct pt_regs *regs, __u64 number, __u32 fd)
