@@ -7,7 +7,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 use libbpf_rs::{AsRawLibbpf, Link, Object, ProgramMut, UprobeMultiOpts, UprobeOpts};
-use tlscope_image::plan::{Plan, Probe, Role};
+use tlscope_image::plan::{Module, Plan, Probe, Role};
 
 use crate::abi;
 use crate::features::{AttachMode, Features};
@@ -20,37 +20,57 @@ pub struct Needs {
     pub secrets: bool,
     /// Which process uses which socket: for packets.
     pub owners: bool,
-    pub calls: Calls,
+    pub roles: Roles,
 }
 
-/// Who makes the calls that a capture follows.
+/// Roles that may be probed: what no image will have need not pass the verifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Calls {
-    /// Those of C libraries, which stay on a thread.
-    OfThreads,
-    /// Those of Go, which change threads.
-    OfGoroutines,
-    OfBoth,
+pub struct Roles(u64);
+
+impl Roles {
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// Those that images of these modules may have.
+    pub fn of_modules(modules: &[Module]) -> Self {
+        let may_have = |role: &Role| {
+            let go = role.is_go();
+            modules
+                .iter()
+                .any(|module| (*module == Module::Gotls) == go)
+        };
+        let all = programs::ROLE_PROGRAMS.iter().map(|row| row.role);
+        all.filter(may_have).collect()
+    }
+
+    fn hold(self, role: Role) -> bool {
+        self.0 & Self::bit(role) != 0
+    }
+
+    fn bit(role: Role) -> u64 {
+        1 << role as u32
+    }
+}
+
+impl FromIterator<Role> for Roles {
+    fn from_iter<T: IntoIterator<Item = Role>>(roles: T) -> Self {
+        Self(roles.into_iter().fold(0, |all, role| all | Self::bit(role)))
+    }
 }
 
 impl Needs {
     pub fn role(self, role: Role) -> bool {
-        let called = self.made_by(role.is_go());
         let carries = if role.is_secret() {
             self.secrets
         } else {
             self.data
         };
-        called && carries
+        carries && self.roles.hold(role)
     }
 
     /// Whether calls of goroutines are followed, or those of threads.
     pub(crate) fn made_by(self, goroutines: bool) -> bool {
-        match self.calls {
-            Calls::OfBoth => true,
-            Calls::OfGoroutines => goroutines,
-            Calls::OfThreads => !goroutines,
-        }
+        let mut roles = programs::ROLE_PROGRAMS.iter().map(|row| row.role);
+        roles.any(|role| self.roles.hold(role) && role.is_go() == goroutines)
     }
 
     /// Whether the plan can serve any of it.

@@ -53,7 +53,7 @@ fn link(
     attach_type: sys::bpf_attach_type,
     flags: u32,
 ) -> io::Result<OwnedFd> {
-    let program = load_empty(attach_type)?;
+    let program = load_empty(sys::BPF_PROG_TYPE_KPROBE, attach_type)?;
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut opts = sys::bpf_link_create_opts {
         sz: size_of::<sys::bpf_link_create_opts>() as sys::size_t,

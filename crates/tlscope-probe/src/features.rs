@@ -5,13 +5,14 @@
 
 mod filtered_returns;
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::{fmt, io, ptr};
 
 use libbpf_sys as sys;
+use rustix::process::{Resource, getrlimit};
 
 /// How uprobes are attached, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +82,8 @@ pub struct Features {
     pub tracefs: bool,
     /// A program under seccomp is killed when a function with a return probe returns.
     pub returns_are_filtered: bool,
+    /// Of the socket layer, in the context of the caller (6.3).
+    pub socket_tracepoints: bool,
 }
 
 const UPROBE_TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";
@@ -103,6 +106,7 @@ impl Features {
             uprobe_perf_event: Path::new(UPROBE_TYPE).exists(),
             tracefs: UPROBE_EVENTS.iter().any(|path| Path::new(path).exists()),
             returns_are_filtered: filtered_returns::are_filtered(),
+            socket_tracepoints: has_raw_tracepoint(c"sock_send_length"),
         })
     }
 
@@ -131,13 +135,37 @@ impl Features {
 /// Whether this process may load tracing programs at all: `EPERM` if not. The
 /// verifier's own refusals are `EACCES`, so a real object cannot tell.
 pub fn may_load() -> io::Result<()> {
-    load_empty(0).map(drop)
+    load_empty(sys::BPF_PROG_TYPE_KPROBE, 0).map(drop)
 }
 
 /// In that state the helpers that read kernel memory are unknown to the verifier.
 pub(crate) fn keeps_its_memory_confidential() -> bool {
     std::fs::read_to_string("/sys/kernel/security/lockdown")
         .is_ok_and(|states| states.contains("[confidentiality]"))
+}
+
+/// How many bytes this user may lock, where maps count as such (before 5.11) and no more can be
+/// had: by attempt, with one page beyond.
+pub(crate) fn locked_memory_is_short() -> Option<u64> {
+    const PAGE: u32 = 4096;
+    let limit = getrlimit(Resource::Memlock).current?;
+    let pages = u32::try_from(limit / u64::from(PAGE)).ok()?;
+    // SAFETY: the call makes a map of its own; NULL options are allowed.
+    let map = unsafe {
+        sys::bpf_map_create(
+            sys::BPF_MAP_TYPE_ARRAY,
+            ptr::null(),
+            size_of::<u32>() as u32,
+            PAGE,
+            pages.checked_add(1)?,
+            ptr::null(),
+        )
+    };
+    if map >= 0 {
+        // SAFETY: a non-negative result is a descriptor that we own.
+        drop(unsafe { OwnedFd::from_raw_fd(map) });
+    }
+    (map == -libc::EPERM).then_some(limit)
 }
 
 fn has_map_type(map_type: sys::bpf_map_type) -> bool {
@@ -153,7 +181,7 @@ fn has_helper(helper: sys::bpf_func_id) -> bool {
 /// A link to a directory is refused with EBADF by a kernel that knows the
 /// attach type, and with EINVAL by one that does not.
 fn has_uprobe_link(attach_type: sys::bpf_attach_type) -> bool {
-    let Ok(program) = load_empty(attach_type) else {
+    let Ok(program) = load_empty(sys::BPF_PROG_TYPE_KPROBE, attach_type) else {
         return false;
     };
     let offset = 0_u64;
@@ -175,8 +203,25 @@ fn has_uprobe_link(attach_type: sys::bpf_attach_type) -> bool {
     link == -libc::EBADF
 }
 
-/// `return 0` as a uprobe program of the given attach type.
-pub(crate) fn load_empty(attach_type: sys::bpf_attach_type) -> io::Result<OwnedFd> {
+fn has_raw_tracepoint(name: &CStr) -> bool {
+    let Ok(program) = load_empty(sys::BPF_PROG_TYPE_RAW_TRACEPOINT, 0) else {
+        return false;
+    };
+    // SAFETY: the program is a live descriptor; the name outlives the call.
+    let link = unsafe { sys::bpf_raw_tracepoint_open(name.as_ptr(), program.as_raw_fd()) };
+    if link < 0 {
+        return false;
+    }
+    // SAFETY: a non-negative result is a descriptor that we own.
+    drop(unsafe { OwnedFd::from_raw_fd(link) });
+    true
+}
+
+/// `return 0` as a program of the given type.
+pub(crate) fn load_empty(
+    program_type: sys::bpf_prog_type,
+    attach_type: sys::bpf_attach_type,
+) -> io::Result<OwnedFd> {
     const MOV64_IMM: u8 = 0xb7;
     const EXIT: u8 = 0x95;
     let instructions = [
@@ -197,7 +242,7 @@ pub(crate) fn load_empty(attach_type: sys::bpf_attach_type) -> io::Result<OwnedF
     // SAFETY: name, licence and instructions outlive the call; opts is a valid struct.
     let fd: c_int = unsafe {
         sys::bpf_prog_load(
-            sys::BPF_PROG_TYPE_KPROBE,
+            program_type,
             c"tlscope_feature".as_ptr(),
             c"Dual BSD/GPL".as_ptr(),
             instructions.as_ptr(),

@@ -16,8 +16,9 @@ mod programs;
 pub mod tcp;
 mod tracer;
 
-pub use attach::{Calls, Needs};
+pub use attach::{Needs, Roles};
 pub use events::EventSource;
 pub use features::{AttachMode, Features};
 pub use object::{LoadError, ObjectKind};
-pub use tracer::{AttachError, Options, PassedOver, SocketRoute, Tracer};
+pub use tracer::sockets::{PassedOver, SocketRoute};
+pub use tracer::{AttachError, Options, Tracer};

@@ -13,10 +13,8 @@ use zerocopy::IntoBytes;
 use crate::abi::Config;
 use crate::attach::Needs;
 use crate::features::AttachMode;
-use crate::programs::{
-    FOLLOW_PROGRAMS, OWNER_PROGRAMS, Point, RING_PROGRAM, ROLE_PROGRAMS, SOCKET_PROGRAMS,
-};
-use crate::tracer::SocketRoute;
+use crate::programs::{FOLLOW_PROGRAMS, Point, RING_PROGRAM, ROLE_PROGRAMS};
+use crate::tracer::sockets::{self, SocketRoute};
 
 #[repr(align(8))]
 struct Aligned<T: ?Sized>(T);
@@ -87,6 +85,11 @@ pub enum LoadError {
          so none can tell sockets; boot without lockdown, or with lockdown=integrity"
     )]
     LockedDown,
+    #[error(
+        "this kernel counts maps as locked memory (before 5.11), of which this user may have {0} \
+         bytes: give it CAP_SYS_RESOURCE, or `ulimit -l unlimited`"
+    )]
+    LockedMemory(u64),
     #[error("this kernel, or the BPF object, cannot attach by {0}: leave out --attach")]
     ModeUnsupported(AttachMode),
     #[error(
@@ -140,6 +143,8 @@ pub(crate) struct Settings {
     pub(crate) kind: ObjectKind,
     pub(crate) mode: AttachMode,
     pub(crate) needs: Needs,
+    /// The way to sockets that was asked for.
+    pub(crate) route: Option<SocketRoute>,
     pub(crate) config: Config,
     /// Watch processes begin and end, for the `pids` map.
     pub(crate) follow: bool,
@@ -216,15 +221,8 @@ fn select_programs(open: &mut OpenObject, settings: &Settings, first: bool) {
             // The tail-call map refers to it, used or not.
             "emit_rest" => true,
             name if FOLLOW_PROGRAMS.contains(&name) => first && settings.follow,
-            name if SOCKET_PROGRAMS.iter().any(|row| row.program == name) => {
-                let mut rows = SOCKET_PROGRAMS.iter().filter(|row| row.program == name);
-                first && rows.any(|row| row.serves(settings.needs))
-            }
             RING_PROGRAM => first && settings.needs.data,
-            name if OWNER_PROGRAMS.iter().any(|row| row.program == name) => {
-                first && settings.needs.owners
-            }
-            _ => point.is_some(),
+            name => point.is_some() || (first && sockets::may_use(settings, name)),
         };
         program.set_autoload(wanted);
         let multi = matches!(settings.mode, AttachMode::Session | AttachMode::Multi);

@@ -1,8 +1,8 @@
 //! A capture's kernel side: loads the object, attaches plans, reads counters.
 
 mod layout;
+pub(crate) mod sockets;
 
-use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::thread::available_parallelism;
@@ -16,10 +16,8 @@ use crate::attach::{self, Attachment, Needs};
 use crate::events::EventSource;
 use crate::features::{self, AttachMode, Features};
 use crate::object::{self, LoadError, ObjectKind, Settings};
-use crate::programs::{
-    self, FOLLOW_PROGRAMS, OWNER_PROGRAMS, OwnerPoint, OwnerProgram, RING_PROGRAM, SOCKET_PROGRAMS,
-    SocketProgram,
-};
+use crate::programs::{self, FOLLOW_PROGRAMS};
+use sockets::{PassedOver, SocketRoute, Sockets};
 
 /// Shards beyond this add memory, not throughput: one reader drains them all.
 const SHARDS_MAX: u32 = 8;
@@ -69,40 +67,6 @@ pub enum AttachError {
          probes"
     )]
     KillsConfined,
-}
-
-/// How the socket under a connection is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SocketRoute {
-    /// Tracepoints of the socket layer (kernel 6.3).
-    SocketTracepoints,
-    /// The tracepoint at the entry of every system call, and CO-RE from there.
-    SyscallTracepoint,
-    /// Kprobes on `tcp_sendmsg` and `tcp_recvmsg`: TCP only.
-    Kprobes,
-    /// No way to a socket: addresses stay unknown.
-    Unreadable,
-    /// No data is captured, so no address is needed.
-    None,
-}
-
-impl fmt::Display for SocketRoute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::SocketTracepoints => "socket tracepoints (6.3)",
-            Self::SyscallTracepoint => "the system call tracepoint, and the kernel's own tables",
-            Self::Kprobes => "kprobes, TCP only",
-            Self::Unreadable => "nothing: addresses stay unknown",
-            Self::None => "nothing",
-        })
-    }
-}
-
-/// A way to sockets that was tried in vain, and what the kernel said.
-#[derive(Debug)]
-pub struct PassedOver {
-    pub route: SocketRoute,
-    pub why: libbpf_rs::Error,
 }
 
 /// Loaded programs and their links. Dropping it takes every probe away.
@@ -163,7 +127,15 @@ impl Tracer {
                 Err(LoadError::Refused { .. }) if features::keeps_its_memory_confidential() => {
                     return Err(LoadError::LockedDown);
                 }
-                Err(error @ LoadError::Refused { .. }) => last = error,
+                Err(error @ (LoadError::Refused { .. } | LoadError::Buffer { .. })) => {
+                    if let Some(limit) = features::locked_memory_is_short() {
+                        return Err(LoadError::LockedMemory(limit));
+                    }
+                    if matches!(error, LoadError::Buffer { .. }) {
+                        return Err(error);
+                    }
+                    last = error;
+                }
                 result => return result,
             }
         }
@@ -177,6 +149,7 @@ impl Tracer {
             kind,
             mode,
             needs: options.needs,
+            route: options.route,
             config: abi::Config {
                 pid_set: u32::from(!options.pids.is_empty()),
                 uid: options.uid.unwrap_or(0),
@@ -188,17 +161,20 @@ impl Tracer {
             follow: options.follow,
             shard_bytes,
         };
+        if let (Some(route), true) = (options.route, sockets::routes(&settings).is_empty()) {
+            return Err(LoadError::RouteUnsupported(route));
+        }
         let loaded = object::load(&settings, &options.pids)?;
         let Sockets {
             route,
             passed_over,
             mut links,
-        } = watch_sockets(&loaded.object, settings, options.route)?;
+        } = sockets::watch(&loaded.object, &settings)?;
         if options.follow {
             links.extend(watch_processes(&loaded.object, settings.kind)?);
         }
         if settings.needs.owners {
-            links.extend(watch_owners(&loaded.object, options.route));
+            links.extend(sockets::watch_owners(&loaded.object, &settings));
         }
         Ok(Self {
             links,
@@ -430,138 +406,4 @@ fn watch_processes(object: &Object, kind: ObjectKind) -> Result<Vec<Link>, LoadE
                 .map_err(|e| object::refused(kind, e))
         })
         .collect()
-}
-
-/// The programs that see sockets.
-struct Sockets {
-    route: SocketRoute,
-    passed_over: Vec<PassedOver>,
-    links: Vec<Link>,
-}
-
-/// Attaches the best route to sockets that this kernel has, by attempt, or the
-/// one asked for.
-fn watch_sockets(
-    object: &Object,
-    settings: Settings,
-    forced: Option<SocketRoute>,
-) -> Result<Sockets, LoadError> {
-    let mut passed_over = Vec::new();
-    if !settings.needs.data {
-        return Ok(Sockets {
-            route: SocketRoute::None,
-            passed_over,
-            links: Vec::new(),
-        });
-    }
-    let routes: &[SocketRoute] = match settings.kind {
-        ObjectKind::Core => &[
-            SocketRoute::SocketTracepoints,
-            SocketRoute::SyscallTracepoint,
-        ],
-        ObjectKind::Noncore => &[
-            SocketRoute::SocketTracepoints,
-            SocketRoute::Kprobes,
-            SocketRoute::Unreadable,
-        ],
-    };
-    // The noncore object learns the descriptor from the system call in any case.
-    let descriptor = match settings.kind {
-        ObjectKind::Core => Vec::new(),
-        ObjectKind::Noncore => attach_route(object, settings.needs, SocketRoute::SyscallTracepoint)
-            .map_err(|source| object::refused(settings.kind, source))?,
-    };
-    for route in routes {
-        if forced.is_some_and(|forced| forced != *route) {
-            continue;
-        }
-        match attach_route(object, settings.needs, *route) {
-            Ok(mut links) => {
-                links.extend(descriptor);
-                if *route == SocketRoute::SocketTracepoints {
-                    links.extend(watch_rings(object));
-                }
-                return Ok(Sockets {
-                    route: *route,
-                    passed_over,
-                    links,
-                });
-            }
-            Err(why) => passed_over.push(PassedOver { route: *route, why }),
-        }
-    }
-    Err(match (forced, passed_over.pop()) {
-        (Some(route), _) => LoadError::RouteUnsupported(route),
-        (None, Some(last)) => object::refused(settings.kind, last.why),
-        (None, None) => unreachable!("every object has routes"),
-    })
-}
-
-/// A kernel without `io_uring` has nothing to watch.
-fn watch_rings(object: &Object) -> Option<Link> {
-    let mut programs = object.progs_mut();
-    let program = programs.find(|program| program.name() == RING_PROGRAM)?;
-    program.attach_raw_tracepoint(RING_PROGRAM).ok()
-}
-
-fn attach_route(object: &Object, needs: Needs, route: SocketRoute) -> libbpf_rs::Result<Vec<Link>> {
-    let hooks: &[&str] = match route {
-        SocketRoute::SocketTracepoints => &["sock_send_length", "sock_recv_length"],
-        SocketRoute::SyscallTracepoint => &["sys_enter"],
-        SocketRoute::Kprobes => &["tcp_sendmsg", "tcp_recvmsg"],
-        SocketRoute::Unreadable | SocketRoute::None => &[],
-    };
-    let rows = SOCKET_PROGRAMS
-        .iter()
-        .filter(|row| hooks.contains(&row.hook) && row.serves(needs));
-    let attach = |row: &SocketProgram| {
-        let program = object
-            .progs_mut()
-            .find(|program| program.name() == row.program);
-        let missing = || libbpf_rs::Error::from_raw_os_error(libc::ENOENT);
-        let program = program.ok_or_else(missing)?;
-        match route {
-            SocketRoute::Kprobes => program.attach_kprobe(false, row.hook),
-            _ => program.attach_raw_tracepoint(row.hook),
-        }
-    };
-    rows.map(attach).collect()
-}
-
-/// By attempt: the kernel's best route to the users of sockets. None at all
-/// leaves packets without a name, which the caller can see.
-fn watch_owners(object: &Object, forced: Option<SocketRoute>) -> Vec<Link> {
-    let attach = |row: &OwnerProgram| {
-        let program = object
-            .progs_mut()
-            .find(|program| program.name() == row.program)?;
-        let link = match row.point {
-            OwnerPoint::Kprobe => program.attach_kprobe(false, row.name),
-            _ => program.attach_raw_tracepoint(row.name),
-        };
-        link.ok()
-    };
-    let by = |point| {
-        let rows = OWNER_PROGRAMS.iter().filter(move |row| row.point == point);
-        rows.filter_map(attach).collect::<Vec<_>>()
-    };
-    let mut links = by(OwnerPoint::StateTracepoint);
-    for (route, point) in [
-        (SocketRoute::SocketTracepoints, OwnerPoint::SocketTracepoint),
-        (
-            SocketRoute::SyscallTracepoint,
-            OwnerPoint::SyscallTracepoint,
-        ),
-        (SocketRoute::Kprobes, OwnerPoint::Kprobe),
-    ] {
-        if forced.is_some_and(|forced| forced != route) {
-            continue;
-        }
-        let found = by(point);
-        if !found.is_empty() {
-            links.extend(found);
-            break;
-        }
-    }
-    links
 }

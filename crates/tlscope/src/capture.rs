@@ -37,7 +37,7 @@ use tlscope_core::sink::SinkError;
 use tlscope_core::summary::CaptureCounters;
 use tlscope_probe::abi::{COUNTERS, Record, Unit};
 use tlscope_probe::mappings::Mappings;
-use tlscope_probe::{EventSource, LoadError, Options, Tracer, features};
+use tlscope_probe::{EventSource, LoadError, Needs, Options, Tracer, features};
 use tlscope_targets::Finder;
 
 use crate::config::{Config, Wanted};
@@ -45,6 +45,7 @@ use crate::modules;
 use crate::{Exit, Failure};
 use attacher::Attacher;
 use command::Running;
+use images::Image;
 use keeper::{Keeper, Kept, Service};
 use known::Known;
 use outputs::Outputs;
@@ -69,11 +70,13 @@ pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     let stop = stop_on_signals()?;
     features::may_load().map_err(|e| load_failure(LoadError::Privilege(e)))?;
     let Outputs { sinks, remote } = outputs::open(config)?;
-    let attacher = Attacher::new(load(config)?, config);
+    let named = open_named(config)?;
+    let needs = needs(config, &named);
+    let attacher = Attacher::new(load(config, needs)?, needs, config);
     let found = if config.wanted.libraries.is_empty() {
         Some(attach_found(config, &attacher)?)
     } else {
-        attach_named(config, &attacher)?;
+        attach_named(config, &attacher, named)?;
         None
     };
     let recorder = match &config.packets {
@@ -145,39 +148,47 @@ fn attach_found(config: &Config, attacher: &Attacher) -> Result<(Watch, First), 
     let first = watcher.attach_first(&pids);
     let first = first.map_err(|e| Exit::Failure.because(e))?;
     if first.plans == 0 {
-        return Err(Exit::Nothing.because(nothing_found(config)));
+        return Err(nothing_attached(config, attacher));
     }
     Ok((Watch::start(watcher, mappings), first))
 }
 
-fn attach_named(config: &Config, attacher: &Attacher) -> Result<(), Failure> {
+/// The images that the user named, and what belongs to them in files beside them.
+fn open_named(config: &Config) -> Result<Vec<Image>, Failure> {
     let modules = &config.wanted.modules;
-    let mut seen = Vec::new();
-    let mut plans = 0;
+    let mut seen = HashSet::new();
+    let mut images = Vec::new();
     for path in &config.wanted.libraries {
         let target = tlscope_targets::named(path).map_err(|e| Exit::Failure.because(e))?;
         let others = tlscope_targets::beside(path, &modules::beside(modules));
-        let mut found = Vec::new();
         match images::open_named(&target, modules) {
-            Ok(image) => found.push(image),
+            Ok(image) => images.push(image),
             Err(error) if others.is_empty() => return Err(Exit::Nothing.because(error)),
             // One file of a library in several.
             Err(_) => {}
         }
-        found.extend(
-            others
-                .iter()
-                .filter_map(|other| images::open_named(other, modules).ok()),
-        );
-        for image in found {
-            if !seen.contains(&image.id) {
-                seen.push(image.id);
-                plans += attacher.attach(&image);
-            }
-        }
+        let others = others.iter();
+        images.extend(others.filter_map(|other| images::open_named(other, modules).ok()));
     }
+    images.retain(|image| seen.insert(image.id));
+    Ok(images)
+}
+
+/// Of named images alone, the programs for their very plans are loaded.
+fn needs(config: &Config, named: &[Image]) -> Needs {
+    let mut needs = config.needs();
+    if !config.wanted.libraries.is_empty() {
+        let plans = named.iter().flat_map(|image| &image.plans);
+        let probes = plans.flat_map(|plan| &plan.probes);
+        needs.roles = probes.map(|probe| probe.role).collect();
+    }
+    needs
+}
+
+fn attach_named(config: &Config, attacher: &Attacher, named: Vec<Image>) -> Result<(), Failure> {
+    let plans: usize = named.into_iter().map(|image| attacher.attach(&image)).sum();
     if plans == 0 {
-        return Err(Exit::Nothing.because(nothing_found(config)));
+        return Err(nothing_attached(config, attacher));
     }
     Ok(())
 }
@@ -193,9 +204,9 @@ fn pipeline_options(config: &Config) -> PipelineOptions {
     }
 }
 
-fn load(config: &Config) -> Result<Tracer, Failure> {
+fn load(config: &Config, needs: Needs) -> Result<Tracer, Failure> {
     let options = Options {
-        needs: config.needs(),
+        needs,
         pids: config.pids.clone(),
         follow: config.follow,
         uid: config.uid,
@@ -214,6 +225,15 @@ fn load(config: &Config) -> Result<Tracer, Failure> {
     let (object, mode) = (tracer.object_kind(), tracer.attach_mode());
     config.note(format_args!("tlscope: {object} object, attach mode {mode}"));
     Ok(tracer)
+}
+
+fn nothing_attached(config: &Config, attacher: &Attacher) -> Failure {
+    if attacher.is_unprivileged() {
+        return Exit::Unable.because(anyhow!(
+            "no probe could be attached: a capability is lacking"
+        ));
+    }
+    Exit::Nothing.because(nothing_found(config))
 }
 
 fn nothing_found(config: &Config) -> anyhow::Error {

@@ -13,7 +13,7 @@ use tlscope_core::filter::Filter;
 use tlscope_core::sink::Payload;
 use tlscope_image::plan::Module;
 use tlscope_probe::packets::{SNAPSHOT_MAX, check_expression};
-use tlscope_probe::{AttachMode, Calls, Needs, ObjectKind, SocketRoute};
+use tlscope_probe::{AttachMode, Needs, ObjectKind, Roles, SocketRoute};
 
 use crate::args::{Attach, CacheArgs, CaptureArgs, FilterArgs, Model, Sockets, User};
 use crate::capture::images::Claim;
@@ -214,13 +214,8 @@ impl Config {
 
     pub(crate) fn needs(&self) -> Needs {
         let shows_secrets = |plaintext: &Plaintext| plaintext.form == Form::Json { secrets: true };
-        let modules = &self.wanted.modules;
         Needs {
-            calls: match modules.as_slice() {
-                [Module::Gotls] => Calls::OfGoroutines,
-                modules if modules.contains(&Module::Gotls) => Calls::OfBoth,
-                _ => Calls::OfThreads,
-            },
+            roles: Roles::of_modules(&self.wanted.modules),
             data: self.plaintext.is_some(),
             secrets: self.keylog.is_some()
                 || self.packets.is_some()

@@ -1,10 +1,11 @@
 //! Attaches what was found, and says of the rest why not: at the start, and for
 //! as long as new images come.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tlscope_image::plan::{Missing, Plan};
-use tlscope_probe::{Needs, Tracer};
+use tlscope_probe::{AttachError, Needs, Tracer};
 
 use super::images::{self, Claim, Image};
 use crate::config::Config;
@@ -15,21 +16,28 @@ pub(crate) struct Attacher {
     needs: Needs,
     claim: Claim,
     quiet: bool,
+    /// Attaching failed for want of a capability.
+    unprivileged: Arc<AtomicBool>,
 }
 
 impl Attacher {
-    pub(crate) fn new(tracer: Tracer, config: &Config) -> Self {
+    pub(crate) fn new(tracer: Tracer, needs: Needs, config: &Config) -> Self {
         Self {
             tracer: Arc::new(Mutex::new(tracer)),
-            needs: config.needs(),
+            needs,
             claim: config.wanted.claim.clone(),
             quiet: config.quiet,
+            unprivileged: Arc::default(),
         }
     }
 
     /// The links and maps are whole between any two statements: a panic spoils nothing.
     pub(crate) fn tracer(&self) -> MutexGuard<'_, Tracer> {
         self.tracer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_unprivileged(&self) -> bool {
+        self.unprivileged.load(Ordering::Relaxed)
     }
 
     /// Gives the number of plans attached.
@@ -63,6 +71,9 @@ impl Attacher {
                 !plan.is_token()
             }
             Err(error) => {
+                if matches!(error, AttachError::Privilege(..)) {
+                    self.unprivileged.store(true, Ordering::Relaxed);
+                }
                 eprintln!("tlscope: {shown}: {error}");
                 false
             }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use tlscope_probe::{
-    AttachMode, Calls, Features, LoadError, Needs, ObjectKind, Options, PassedOver, SocketRoute,
+    AttachMode, Features, LoadError, Needs, ObjectKind, Options, PassedOver, Roles, SocketRoute,
     Tracer,
 };
 
@@ -12,7 +12,7 @@ const ALL: Options = Options {
         data: true,
         secrets: true,
         owners: true,
-        calls: Calls::OfBoth,
+        roles: Roles::ALL,
     },
     pids: Vec::new(),
     follow: false,
@@ -117,7 +117,10 @@ fn images(mode: AttachMode) -> String {
 }
 
 fn sockets(route: SocketRoute, passed_over: &[PassedOver]) -> String {
-    let passed = |p: &PassedOver| format!("{} is refused: {}", p.route, p.why);
+    let passed = |p: &PassedOver| match &p.why {
+        Some(why) => format!("{} is refused: {why}", p.route),
+        None => format!("no {}", p.route),
+    };
     let why: Vec<_> = passed_over.iter().map(passed).collect();
     let why = if why.is_empty() {
         "the best there is".into()
