@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::certificates::certificates;
 use crate::digest::Digest;
 use crate::keylog::KeyLog;
-use crate::program::{Finished, Program};
+use crate::program::{Finished, Program, must, tool};
 use crate::records::Records;
-use crate::scene::Scene;
+use crate::scene::{Scene, artifacts};
 use crate::{SYSTEM_LIBSSL, fixtures, gnutls, wait};
 
 /// The command line of a peer.
@@ -172,7 +172,7 @@ pub struct RunningPeer {
 impl RunningPeer {
     /// Waits for the line that says that it is ready.
     #[track_caller]
-    pub(crate) fn start(scene: &Scene, command: Command) -> Self {
+    pub fn start(scene: &Scene, command: Command) -> Self {
         let mut program = Program::start(scene, "peer", command);
         let ready = program.until("the peer to be ready", |p| {
             let out = p.stdout_so_far();
@@ -198,6 +198,12 @@ impl RunningPeer {
         self.program.until("connections to end", |p| {
             (lines(&p.stdout_so_far()) > sides).then_some(())
         });
+    }
+
+    /// Waits for the end of one that does not report.
+    #[track_caller]
+    pub fn end(self) {
+        let _ = self.program.finish().success();
     }
 
     #[track_caller]
@@ -335,6 +341,27 @@ impl Talk {
 pub fn compiled() -> &'static Path {
     static COMPILED: OnceLock<PathBuf> = OnceLock::new();
     COMPILED.get_or_init(|| fixtures::compile("peer", HEADERS, &["-ldl", "-lpthread"]))
+}
+
+/// What stands in for a LibreSSL with TLS 1.3, without names of its own functions: with
+/// `tls13_derive_secret` inlined, or `DERIVE_ALONE`.
+#[track_caller]
+pub fn libressl_shape(form: &str) -> PathBuf {
+    let name = "libressl_shape";
+    let program = artifacts().join(format!("{name}-{form}"));
+    fixtures::made(program, &fixtures::sources(name, &["sha256.h"]), |to| {
+        let mut gcc = tool("gcc", "gcc libc6-dev");
+        gcc.args([
+            "-O2",
+            "-s",
+            "-fvisibility=hidden",
+            "-rdynamic",
+            "-D",
+            form,
+            "-o",
+        ]);
+        must(gcc.arg(to).arg(fixtures::c_source(name)));
+    })
 }
 
 /// Of `peer.c`.

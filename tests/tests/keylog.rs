@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use tlscope_tests::certificates::certificates;
 use tlscope_tests::keylog::KeyLog;
 use tlscope_tests::openssl::{SClient, SServer};
+use tlscope_tests::peer::{RunningPeer, libressl_shape};
 use tlscope_tests::program::{must, tool};
 use tlscope_tests::python::{PythonServer, Script, client};
 use tlscope_tests::servers::{Nginx, curl};
@@ -380,4 +382,34 @@ fn probed_offsets(pid: u32) -> BTreeSet<u64> {
         }
     }
     offsets
+}
+
+/// `fixtures/libressl_shape.c`: no registry has a LibreSSL with TLS 1.3.
+#[test]
+fn a_key_schedule_that_does_not_know_its_connection_is_joined_by_the_handshake() {
+    let scene = Scene::new("libressl-shape");
+    for (form, side, object) in [
+        ("DERIVE_INLINED", "client", 1),
+        ("DERIVE_ALONE", "server", 1),
+        ("DERIVE_INLINED", "server", 2),
+        ("DERIVE_ALONE", "client", 2),
+    ] {
+        let own = scene.fresh("own.keylog");
+        let program = libressl_shape(form);
+        let mut command = Command::new(&program);
+        command.arg(side).arg(&own).arg("6").stdin(Stdio::piped());
+        let mut running = RunningPeer::start(&scene, command);
+        let capture = Tlscope::keylog()
+            .with("libssl", program.display())
+            .object(object)
+            .pid(running.pid)
+            .start(&scene);
+        running.go();
+        running.end();
+        let logged = KeyLog::read(&own);
+        for label in TLS13_LABELS {
+            assert_eq!(logged.count(label), 6, "{label}");
+        }
+        capture.stop().keylog().assert_is(&logged);
+    }
 }

@@ -23,11 +23,11 @@ use crate::plan::Arch;
 pub(crate) use functions::callers;
 pub(crate) use questions::{
     Call, CallSite, Copy, Store, addresses_given, callees, calls_of, calls_with_text,
-    copies_to_argument, fields_read, functions_with_text, random_in, random_looped_over,
-    random_passed_on, stores_of, takes_argument, tests_pointer_behind,
+    copies_to_argument, fields_read, functions_with_text, places_returned, random_in,
+    random_looped_over, random_passed_on, stores_of, takes_argument, tests_pointer_behind,
 };
 pub(crate) use returns::returns_of;
-pub(crate) use transfers::{StraightCall, straight_calls, transfers_of};
+pub(crate) use transfers::{StraightCall, Transfer, straight_calls, transfers_of};
 pub(crate) use value::{Path, Root, Value};
 
 /// A register: 0 to 31 general, 32 to 63 vector.

@@ -4,6 +4,7 @@ mod boringssl;
 mod expand_label;
 mod gnutls;
 mod go;
+mod handshakes;
 mod key_block;
 mod libressl;
 mod nss;

@@ -173,10 +173,17 @@ pub enum Role {
     /// every handshake, full or resumed, before the first encrypted record. In libraries without
     /// a sink, or whose sink does not see resumed sessions.
     KeyBlock,
-    /// `int f(SSL *, md, secret, const char *label, size_t label_len, data, data_len, void *out,
-    /// size_t out_len, ..)`: HKDF-Expand-Label of TLS 1.3. Returns 1 once the secret of this
-    /// label is in `out`. Where there is no sink, because a compiler took it apart.
+    /// HKDF-Expand-Label of TLS 1.3, with its arguments where `Layout::expansion` says. Returns 1 or
+    /// `true` once the secret of this label is in its output. Where there is no sink: LibreSSL has
+    /// none, and a compiler may have taken OpenSSL's or BoringSSL's apart.
     ExpandLabel,
+    /// `int f(SSL *, ..)`: shakes hands. What `ExpandLabel` derives inside it is of this connection.
+    /// Only where `ExpandLabel` itself is not handed the connection.
+    Handshaking,
+    /// `int f(ctx, const struct { const uint8_t *data; .. } *)`, inside `Handshaking`: reads a
+    /// `ClientHello`. Behind the two bytes of the version at `data` stands the client random, which
+    /// LibreSSL's server does not keep in TLS 1.3.
+    HelloBody,
     /// `PRInt32 f(sslSocket *, void *buf, PRInt32 num, PRInt32 flags)`: returns the bytes read,
     /// which stay unread if the flags hold `PR_MSG_PEEK`.
     NssRead,
@@ -246,6 +253,8 @@ impl Role {
             Self::SecretSink
                 | Self::KeyBlock
                 | Self::ExpandLabel
+                | Self::Handshaking
+                | Self::HelloBody
                 | Self::NssSecret
                 | Self::GoKeyLog
         ) || self.is_token()
@@ -263,8 +272,8 @@ impl Role {
 /// Offsets inside the library's objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Layout {
-    /// From the sink's connection argument (`SecretSink`) or the first argument (`KeyBlock`,
-    /// `ExpandLabel`) to the 32 bytes of the client random.
+    /// From the connection (of `SecretSink`, `ExpandLabel`, or the first argument of `KeyBlock`) to
+    /// the 32 bytes of the client random.
     pub client_random: Option<LayoutValue>,
     /// From the first argument of `KeyBlock` to the bytes of the master secret.
     pub master_secret: Option<LayoutValue>,
@@ -278,6 +287,9 @@ pub struct Layout {
     pub packet_size: Option<LayoutValue>,
     /// Which argument of the sink is what.
     pub sink: SinkAbi,
+    /// Which argument of `ExpandLabel` is what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expansion: Option<ExpansionAbi>,
     /// In Go images only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub go: Option<GoLayout>,
@@ -408,6 +420,21 @@ impl Default for SinkAbi {
             client_random: None,
         }
     }
+}
+
+/// The positions of the arguments of HKDF-Expand-Label, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ExpansionAbi {
+    /// `None`: it is not handed over, and is the one of the `Handshaking` under way.
+    pub connection: Option<u8>,
+    pub label: u8,
+    /// `None`: the label ends in a 0.
+    pub label_length: Option<u8>,
+    pub output: u8,
+    /// `None`: `output` points at a pointer to the bytes, and their length stands behind it.
+    pub output_length: Option<u8>,
+    /// Whether secrets of early data are of use. LibreSSL has none, and derives them all the same.
+    pub early: bool,
 }
 
 /// A derived path and what it was derived from.

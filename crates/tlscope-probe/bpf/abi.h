@@ -81,6 +81,22 @@ struct go_layout {
 	__u64 tls_type;
 };
 
+#define ARGUMENT_NONE 0xffffffffU
+
+/*
+ * Which argument of HKDF-Expand-Label is what, counted from 0. No connection:
+ * it is the one whose handshake runs. No label length: the label ends in a 0.
+ * No output length: the output points at a pointer, with the length behind it.
+ */
+struct expansion_abi {
+	__u32 connection;
+	__u32 label;
+	__u32 label_length;
+	__u32 output;
+	__u32 output_length;
+	__u32 early; /* what it derives of early data is of use */
+};
+
 /*
  * Layout values of one probed image, and in which argument of its key-log
  * sink each value stands, counted from 0. random_arg is where the walk to the
@@ -98,6 +114,7 @@ struct image {
 	__u32 packet_size; /* from a GnuTLS packet to the size of its datum; 0: none */
 	__u32 births;	   /* every connection passes a probe when it is born */
 	__u32 reserved;
+	struct expansion_abi expansion;
 	struct go_layout go;
 };
 

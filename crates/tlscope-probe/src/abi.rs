@@ -13,6 +13,9 @@ pub const SECRET_MAX: usize = 64;
 pub const RANDOM_LEN: usize = 32;
 pub const PATH_MAX_STEPS: usize = 4;
 
+/// In place of an argument that there is not.
+pub const ARGUMENT_NONE: u32 = u32::MAX;
+
 /// An attach cookie: the image in the lower bits, the probe's address above them.
 pub const COOKIE_ADDRESS_SHIFT: u32 = 16;
 
@@ -133,6 +136,18 @@ abi_struct! {
 
 abi_struct! {
     #[derive(Default)]
+    ExpansionAbi {
+        connection: u32,
+        label: u32,
+        label_length: u32,
+        output: u32,
+        output_length: u32,
+        early: u32,
+    }
+}
+
+abi_struct! {
+    #[derive(Default)]
     Image {
         client_random: FieldPath,
         master_secret: FieldPath,
@@ -145,6 +160,7 @@ abi_struct! {
         packet_size: u32,
         births: u32,
         reserved: u32,
+        expansion: ExpansionAbi,
         go: GoLayout,
     }
 }

@@ -256,7 +256,14 @@ fn shrink_unused_maps(open: &mut OpenObject, needs: Needs) -> libbpf_rs::Result<
         "uring_uses",
     ];
     const OF_OWNERS: [&str; 2] = ["owned", "connecting"];
-    const OF_SECRETS: [&str; 4] = ["expansions", "makings", "keys", "traffic"];
+    const OF_SECRETS: [&str; 6] = [
+        "expansions",
+        "handshakes",
+        "heard",
+        "makings",
+        "keys",
+        "traffic",
+    ];
     const OF_GOROUTINES: [&str; 3] = ["goroutines", "go_processes", "go_calls"];
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();

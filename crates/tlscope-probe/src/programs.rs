@@ -116,6 +116,16 @@ pub(crate) const ROLE_PROGRAMS: &[RoleProgram] = &[
         shape: Shape::Call,
     },
     RoleProgram {
+        role: Role::Handshaking,
+        name: "handshaking",
+        shape: Shape::Call,
+    },
+    RoleProgram {
+        role: Role::HelloBody,
+        name: "hello_body",
+        shape: Shape::Entry,
+    },
+    RoleProgram {
         role: Role::NssRead,
         name: "nss_read",
         shape: Shape::Call,

@@ -18,6 +18,7 @@ fn compare(btf: &Btf<'_>, object: ObjectKind) {
         "config" => Config,
         "field_path" => FieldPath,
         "go_layout" => GoLayout,
+        "expansion_abi" => ExpansionAbi,
         "image" => Image,
         "record_header" => RecordHeader,
         "socket_address" => SocketAddress,

@@ -54,7 +54,10 @@ pub(crate) enum Event<'a> {
         left: Value,
         right: Value,
     },
-    Return,
+    /// What the function returns, if it returns anything.
+    Return {
+        value: Value,
+    },
 }
 
 /// The argument registers at a place, read on demand.
@@ -250,7 +253,8 @@ impl Walk<'_, '_> {
                 None
             }
             Flow::Return => {
-                self.emit(at, Event::Return);
+                let value = state.get(self.convention.result);
+                self.emit(at, Event::Return { value });
                 None
             }
             Flow::Stop => None,

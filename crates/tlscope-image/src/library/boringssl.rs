@@ -3,8 +3,8 @@
 mod unnamed;
 
 use crate::elf::Elf;
-use crate::library::{Library, Recognised, sink, ssl_api};
-use crate::plan::{Family, Plan};
+use crate::library::{Library, Recognised, expand_label, handshakes, sink, ssl_api};
+use crate::plan::{Family, Missing, Plan, Probe, Role};
 
 pub(super) struct BoringSsl;
 
@@ -55,8 +55,34 @@ impl Library for BoringSsl {
         }
         ssl_api::add(elf, &mut plan, functions);
         if let Err(why) = sink::add_secrets(elf, &mut plan, &sink::OF_SSL) {
-            plan.missing.push(sink::not_found(why));
+            without_sink(elf, &mut plan, why);
         }
         plan
+    }
+}
+
+/// Where a compiler took the key-log sink apart, TLS 1.3 secrets are read where they are derived.
+fn without_sink(elf: &Elf<'_>, plan: &mut Plan, no_sink: String) {
+    plan.layout.client_random = sink::client_random(elf);
+    let handshake = plan
+        .probes
+        .iter()
+        .find(|probe| probe.role == Role::Handshake);
+    // Every other way into a handshake leads through this one.
+    let address = handshake.map(|probe| probe.address);
+    let handshakes = || -> Result<Vec<Probe>, String> {
+        let at = address.ok_or("SSL_do_handshake is not known")?;
+        Ok(handshakes::probe(elf, at, "SSL_do_handshake".into())
+            .into_iter()
+            .collect())
+    };
+    match expand_label::add_secrets(elf, plan, expand_label::BORINGSSL, handshakes) {
+        Ok(()) => plan.missing.push(Missing {
+            what: "secrets of TLS 1.2".into(),
+            why: no_sink,
+        }),
+        Err(why) => plan
+            .missing
+            .push(sink::not_found(format!("{no_sink}; and {why}"))),
     }
 }

@@ -1,18 +1,16 @@
-//! TLS 1.3 secrets where a compiler took the key-log sink apart: at the function that derives them.
+//! TLS 1.3 secrets where there is no key-log sink: at the function that derives them.
 //!
-//! RFC 8446, section 7.1: `HKDF-Expand-Label(Secret, Label, Context, Length)`. OpenSSL's is
-//! `tls13_hkdf_expand(conn, md, secret, label, label_len, data, data_len, out, out_len, ..)`.
-//! Which function it is shows at the calls with a label and its length; that it knows the
-//! connection, and where it puts the secret, at those whose output is a field of the connection.
+//! RFC 8446, section 7.1: `HKDF-Expand-Label(Secret, Label, Context, Length)`. LibreSSL has no sink,
+//! and a compiler may take OpenSSL's or BoringSSL's apart. Which function derives shows at the calls
+//! with a label; a form says what else must show there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::code::{self, Path, Value};
 use crate::elf::{Address, Elf};
-use crate::plan::{Missing, Plan, Probe, Role};
+use crate::plan::{ExpansionAbi, Missing, Plan, Probe, Role};
 
-/// Labels that are handed over together with their length, save for the shortest, which other
-/// texts end in.
+/// Labels of which the shortest are left out: other texts end in them.
 const LABELS: &[&str] = &[
     "derived",
     "finished",
@@ -21,29 +19,140 @@ const LABELS: &[&str] = &[
     "exp master",
     "e exp master",
     "traffic upd",
+    "c e traffic",
+    HANDSHAKE,
+    "s hs traffic",
+    TRAFFIC,
+    "s ap traffic",
 ];
 
-/// Of a traffic secret: without it there is no TLS 1.3.
-const TRAFFIC: &str = "c hs traffic";
+/// Without these there is no TLS 1.3.
+const HANDSHAKE: &str = "c hs traffic";
+const TRAFFIC: &str = "c ap traffic";
 
 /// One label may be passed on by chance; two that agree are the derivation.
 const AGREEING: usize = 2;
 
-const CONNECTION: usize = 0;
-const LABEL: u8 = 3;
-const OUTPUT: usize = 7;
+/// How a function that derives secrets is called.
+#[derive(Debug)]
+pub(super) struct Form {
+    abi: ExpansionAbi,
+    /// Labels that it must be handed, where all of them are constants at its calls.
+    handed: &'static [&'static str],
+    /// What one of its calls has to show besides.
+    shows: fn(&[Value]) -> bool,
+}
+
+/// `tls13_hkdf_expand(conn, md, secret, label, label_len, data, data_len, out, out_len, ..)`, and
+/// from 3.2 on `tls13_hkdf_expand_ex(libctx, propq, md, secret, label, ..)`: what it derives becomes
+/// a field of the connection.
+pub(super) const OPENSSL: &[Form] = &[
+    Form {
+        abi: ExpansionAbi {
+            connection: Some(0),
+            label: 3,
+            label_length: Some(4),
+            output: 7,
+            output_length: Some(8),
+            early: true,
+        },
+        handed: &[],
+        shows: |passed| is_field(passed, 0, 7),
+    },
+    Form {
+        abi: ExpansionAbi {
+            connection: None,
+            label: 4,
+            label_length: Some(5),
+            output: 8,
+            output_length: Some(9),
+            early: true,
+        },
+        handed: &[],
+        shows: |passed| same_object(passed, 3, 8),
+    },
+];
+
+/// `tls13_hkdf_expand_label_with_length(out, digest, secret, label, label_len, context)`, or
+/// `tls13_derive_secret(out, digest, secret, label, context)`: both secrets are fields of one object.
+pub(super) const LIBRESSL: &[Form] = &[
+    Form {
+        abi: ExpansionAbi {
+            connection: None,
+            label: 3,
+            label_length: Some(4),
+            output: 0,
+            output_length: None,
+            early: false,
+        },
+        handed: &[HANDSHAKE, TRAFFIC],
+        shows: |passed| same_object(passed, 0, 2),
+    },
+    Form {
+        abi: ExpansionAbi {
+            connection: None,
+            label: 3,
+            label_length: None,
+            output: 0,
+            output_length: None,
+            early: false,
+        },
+        handed: &[HANDSHAKE, TRAFFIC],
+        shows: |passed| same_object(passed, 0, 2),
+    },
+];
+
+/// `derive_secret(hs, out, out_len, label, label_len)`, or where that is dissolved too
+/// `hkdf_expand_label(out, out_len, digest, secret, secret_len, label, label_len, ..)`.
+pub(super) const BORINGSSL: &[Form] = &[
+    Form {
+        abi: ExpansionAbi {
+            connection: None,
+            label: 3,
+            label_length: Some(4),
+            output: 1,
+            output_length: Some(2),
+            early: true,
+        },
+        handed: &[HANDSHAKE, TRAFFIC],
+        shows: |passed| is_field(passed, 0, 1),
+    },
+    Form {
+        abi: ExpansionAbi {
+            connection: None,
+            label: 5,
+            label_length: Some(6),
+            output: 0,
+            output_length: Some(1),
+            early: true,
+        },
+        handed: &[HANDSHAKE, TRAFFIC],
+        shows: |passed| same_object(passed, 0, 3),
+    },
+];
 
 /// Whether the image derives secrets of TLS 1.3.
 pub(super) fn has_tls13(elf: &Elf<'_>) -> bool {
-    !elf.find_text(TRAFFIC, 1).is_empty()
+    !elf.find_text(HANDSHAKE, 1).is_empty()
 }
 
-/// Plans the probe where secrets are derived. The way to the client random must be known.
-pub(super) fn add_secrets(elf: &Elf<'_>, plan: &mut Plan) -> Result<(), String> {
+/// Plans the probe where secrets are derived, and those on the handshakes where it is not told for
+/// whom. The way to the client random must be known.
+pub(super) fn add_secrets(
+    elf: &Elf<'_>,
+    plan: &mut Plan,
+    forms: &[Form],
+    handshakes: impl FnOnce() -> Result<Vec<Probe>, String>,
+) -> Result<(), String> {
     if plan.layout.client_random.is_none() {
         return Err("the way from a connection to its client random is not known".into());
     }
-    plan.probes.push(find(elf)?);
+    let (probe, abi) = find(elf, forms)?;
+    if abi.connection.is_none() {
+        plan.probes.extend(handshakes()?);
+    }
+    plan.probes.push(probe);
+    plan.layout.expansion = Some(abi);
     plan.missing.push(Missing {
         what: "secrets of key updates".into(),
         why: "each follows from the traffic secret before it (RFC 8446, section 7.2)".into(),
@@ -51,38 +160,46 @@ pub(super) fn add_secrets(elf: &Elf<'_>, plan: &mut Plan) -> Result<(), String> 
     Ok(())
 }
 
-fn find(elf: &Elf<'_>) -> Result<Probe, String> {
-    let labels = places(elf);
-    let texts: Vec<Address> = labels.keys().copied().collect();
-    let mut candidates: BTreeMap<Address, Vec<Expansion>> = BTreeMap::new();
-    for function in code::functions_with_text(elf, &texts).into_keys() {
-        for call in code::calls_of(elf, function) {
-            let (Some(callee), Some(expansion)) = (call.target, expansion(&labels, &call)) else {
-                continue;
-            };
-            candidates.entry(callee).or_default().push(expansion);
-        }
-    }
-    candidates.retain(|_, expansions| {
-        let different: BTreeSet<_> = expansions.iter().map(|one| one.label).collect();
-        different.len() >= AGREEING && expansions.iter().any(|one| one.to_connection)
-    });
-    let mut candidates = candidates.into_iter();
-    match (candidates.next(), candidates.next()) {
-        (Some((address, expansions)), None) => probe(elf, address, &expansions),
-        (None, _) => Err("no function is handed a connection and two labels of HKDF".into()),
-        (Some((one, _)), Some((other, _))) => Err(format!(
-            "labels of HKDF go to {one} and to {other}: which derives is not certain"
-        )),
-    }
-}
-
 /// A call that derives a secret.
 struct Expansion {
     label: &'static str,
     at: Address,
-    /// The secret becomes a field of the connection.
-    to_connection: bool,
+    shows: bool,
+}
+
+fn find(elf: &Elf<'_>, forms: &[Form]) -> Result<(Probe, ExpansionAbi), String> {
+    let labels = places(elf);
+    let texts: Vec<Address> = labels.keys().copied().collect();
+    let mut candidates: BTreeMap<Address, BTreeMap<usize, Vec<Expansion>>> = BTreeMap::new();
+    for function in code::functions_with_text(elf, &texts).into_keys() {
+        for call in code::calls_of(elf, function) {
+            let Some(callee) = call.target else { continue };
+            for (index, form) in forms.iter().enumerate() {
+                if let Some(expansion) = expansion(&labels, form, &call) {
+                    let of_callee = candidates.entry(callee).or_default();
+                    of_callee.entry(index).or_default().push(expansion);
+                }
+            }
+        }
+    }
+    // Of a callee, the first form that fits: the others may say less of the same calls.
+    let mut found = candidates.into_iter().filter_map(|(callee, by_form)| {
+        let mut fitting = by_form
+            .into_iter()
+            .filter_map(|(index, expansions)| Some((forms.get(index)?, expansions)))
+            .filter(|(form, expansions)| fits(form, expansions));
+        let (form, expansions) = fitting.next()?;
+        Some((callee, form, expansions))
+    });
+    match (found.next(), found.next()) {
+        (Some((address, form, expansions)), None) => {
+            Ok((probe(elf, address, &expansions)?, form.abi))
+        }
+        (None, _) => Err("no function is handed labels of HKDF in a way that is known".into()),
+        (Some((one, ..)), Some((other, ..))) => Err(format!(
+            "labels of HKDF go to {one} and to {other}: which derives is not certain"
+        )),
+    }
 }
 
 fn places(elf: &Elf<'_>) -> BTreeMap<Address, &'static str> {
@@ -96,25 +213,57 @@ fn places(elf: &Elf<'_>) -> BTreeMap<Address, &'static str> {
         .collect()
 }
 
-fn expansion(labels: &BTreeMap<Address, &'static str>, call: &code::CallSite) -> Option<Expansion> {
-    let mut arguments = call.arguments.iter().skip(usize::from(LABEL));
-    let (Some(Value::Const(text)), Some(length)) = (arguments.next(), arguments.next()) else {
+fn expansion(
+    labels: &BTreeMap<Address, &'static str>,
+    form: &Form,
+    call: &code::CallSite,
+) -> Option<Expansion> {
+    let argument = |index: u8| call.arguments.get(usize::from(index));
+    let Some(Value::Const(text)) = argument(form.abi.label) else {
         return None;
     };
     let label = labels.get(&Address(*text))?;
-    let is_field = |connection: &Path, output: &Path| {
-        connection.root == output.root && output.loads.starts_with(&connection.loads)
-    };
-    let path = |index: usize| call.arguments.get(index).and_then(Value::path);
-    let to_connection = match (path(CONNECTION), path(OUTPUT)) {
-        (Some(connection), Some(output)) => connection != output && is_field(connection, output),
-        _ => false,
-    };
-    (*length == Value::Const(label.len() as u64)).then_some(Expansion {
+    let length = Value::Const(label.len() as u64);
+    let is_whole = form
+        .abi
+        .label_length
+        .is_none_or(|index| argument(index) == Some(&length));
+    is_whole.then(|| Expansion {
         label,
         at: call.at,
-        to_connection,
+        shows: (form.shows)(&call.arguments),
     })
+}
+
+fn fits(form: &Form, expansions: &[Expansion]) -> bool {
+    let different: BTreeSet<_> = expansions.iter().map(|one| one.label).collect();
+    different.len() >= AGREEING
+        && form.handed.iter().all(|label| different.contains(label))
+        && expansions.iter().any(|one| one.shows)
+}
+
+fn path(passed: &[Value], index: usize) -> Option<&Path> {
+    passed.get(index).and_then(Value::path)
+}
+
+/// Whether one argument is a field of the object that another one is, or of one behind it.
+fn is_field(passed: &[Value], object: usize, field: usize) -> bool {
+    match (path(passed, object), path(passed, field)) {
+        (Some(object), Some(field)) => {
+            object != field && object.root == field.root && field.loads.starts_with(&object.loads)
+        }
+        _ => false,
+    }
+}
+
+/// Whether two arguments are different fields of the same object.
+fn same_object(passed: &[Value], one: usize, other: usize) -> bool {
+    match (path(passed, one), path(passed, other)) {
+        (Some(one), Some(other)) => {
+            one.root == other.root && one.loads == other.loads && one.add != other.add
+        }
+        _ => false,
+    }
 }
 
 fn probe(elf: &Elf<'_>, address: Address, expansions: &[Expansion]) -> Result<Probe, String> {
@@ -133,9 +282,6 @@ fn probe(elf: &Elf<'_>, address: Address, expansions: &[Expansion]) -> Result<Pr
         address,
         offset: offset.ok_or_else(|| format!("what derives secrets, {address}, is no code"))?,
         returns: Vec::new(),
-        evidence: format!(
-            "is handed the connection, and labels of HKDF as argument {LABEL}: {}",
-            at.join(", ")
-        ),
+        evidence: format!("derives {}", at.join(", ")),
     })
 }

@@ -1,8 +1,11 @@
 //! LibreSSL: OpenSSL's names, no key-log sink.
 
-use crate::elf::Elf;
-use crate::library::{Library, Recognised, key_block, ssl_api, version_after};
-use crate::plan::{Family, Missing, Plan};
+use crate::code::{self, Root, Value};
+use crate::elf::{Address, Elf};
+use crate::library::{
+    Library, Recognised, expand_label, handshakes, key_block, ssl_api, version_after,
+};
+use crate::plan::{Family, Missing, Plan, Probe, Role};
 
 pub(super) struct LibreSsl;
 
@@ -12,8 +15,8 @@ const OWN: &[&str] = &[
     "SSL_CTX_use_certificate_chain_mem",
 ];
 
-/// The label of RFC 8446, section 7.1, that only an implementation of TLS 1.3 holds.
-const TLS13_LABEL: &str = "c hs traffic";
+/// What the reading of a hello may fail with in a server: `ssl/tls13_server.c`.
+const HELLO_ERROR: &str = "no shared cipher found";
 
 impl Library for LibreSsl {
     fn family(&self) -> Family {
@@ -45,12 +48,65 @@ impl Library for LibreSsl {
         let functions = ssl_api::named(elf);
         ssl_api::add(elf, &mut plan, functions);
         key_block::add_master_secret(elf, &mut plan);
-        if !elf.find_text(TLS13_LABEL, 1).is_empty() {
-            plan.missing.push(Missing {
-                what: "secrets of TLS 1.3".into(),
-                why: "LibreSSL has no key-log sink, and its key schedule does not know the connection".into(),
-            });
+        if expand_label::has_tls13(elf) {
+            plan_tls13(elf, &mut plan);
         }
         plan
     }
+}
+
+/// TLS 1.3 is a stack of its own, which derives its secrets without knowing the connection.
+fn plan_tls13(elf: &Elf<'_>, plan: &mut Plan) {
+    let handshakes = || handshakes::add_probes(elf);
+    if let Err(why) = expand_label::add_secrets(elf, plan, expand_label::LIBRESSL, handshakes) {
+        plan.missing.push(Missing {
+            what: "secrets of TLS 1.3".into(),
+            why,
+        });
+        return;
+    }
+    let readers = hello_readers(elf);
+    if readers.is_empty() {
+        plan.missing.push(Missing {
+            what: "secrets of TLS 1.3 of servers".into(),
+            why: format!("no function with the text \"{HELLO_ERROR}\" reads a ClientHello"),
+        });
+    }
+    plan.probes.extend(readers);
+}
+
+/// `tls13_client_hello_process(ctx, body)`: a server does not keep the random of its client.
+fn hello_readers(elf: &Elf<'_>) -> Vec<Probe> {
+    const COPIES: usize = 4;
+    let texts = elf.find_text(HELLO_ERROR, COPIES);
+    let functions = code::functions_with_text(elf, &texts).into_keys();
+    functions
+        .filter_map(|function| {
+            let at = random_taken(elf, function)?;
+            Some(Probe {
+                role: Role::HelloBody,
+                symbol: elf.symbols.at(function).map(|symbol| symbol.name.to_string()),
+                address: function,
+                offset: elf.file_offset(function)?,
+                returns: Vec::new(),
+                evidence: format!(
+                    "fails with \"{HELLO_ERROR}\", and takes 0x20 bytes of its second argument at {at}"
+                ),
+            })
+        })
+        .collect()
+}
+
+/// `CBS_get_bytes(body, &random, 32)`
+fn random_taken(elf: &Elf<'_>, function: Address) -> Option<Address> {
+    let calls = code::calls_of(elf, function);
+    let takes = calls.iter().find(|call| match call.arguments.as_slice() {
+        [body, Value::Path(random), length, ..] => {
+            *body == Value::root(Root::Argument(1))
+                && random.root == Root::Stack
+                && *length == Value::Const(0x20)
+        }
+        _ => false,
+    })?;
+    Some(takes.at)
 }

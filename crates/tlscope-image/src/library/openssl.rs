@@ -4,7 +4,7 @@ mod unnamed;
 
 use crate::elf::Elf;
 use crate::library::{
-    Library, Recognised, expand_label, key_block, sink, ssl_api, version_after, workers,
+    Library, Recognised, expand_label, handshakes, key_block, sink, ssl_api, version_after, workers,
 };
 use crate::plan::{Family, Missing, Plan};
 
@@ -67,7 +67,8 @@ fn secrets(elf: &Elf<'_>, plan: &mut Plan) {
     if !expand_label::has_tls13(elf) {
         return;
     }
-    if let Err(why) = expand_label::add_secrets(elf, plan) {
+    let handshakes = || handshakes::add_probes(elf);
+    if let Err(why) = expand_label::add_secrets(elf, plan, expand_label::OPENSSL, handshakes) {
         plan.missing.push(Missing {
             what: "secrets of TLS 1.3".into(),
             why: format!("{no_sink}; and {why}"),

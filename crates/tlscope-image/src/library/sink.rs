@@ -66,6 +66,11 @@ pub(super) fn not_found(why: String) -> Missing {
     }
 }
 
+/// The way to the client random as others than the sink tell it.
+pub(super) fn client_random(elf: &Elf<'_>) -> Option<LayoutValue> {
+    client_random::known(elf)
+}
+
 /// Whether the image names any secret in the key log's way.
 pub(super) fn has_labels(elf: &Elf<'_>) -> bool {
     LABELS

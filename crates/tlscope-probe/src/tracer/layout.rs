@@ -2,7 +2,8 @@
 
 use tlscope_image::elf::Address;
 use tlscope_image::plan::{
-    FieldPath, GoAbi, GoKeyLogForm, GoLayout, Goroutine, LayoutValue, Plan, Probe, Role,
+    ExpansionAbi, FieldPath, GoAbi, GoKeyLogForm, GoLayout, Goroutine, LayoutValue, Plan, Probe,
+    Role,
 };
 
 use crate::abi;
@@ -28,7 +29,24 @@ pub(super) fn image_of(plan: &Plan) -> abi::Image {
         packet_size: layout.packet_size.as_ref().map_or(0, last_step),
         births: plan.probes.iter().any(births).into(),
         reserved: 0,
+        expansion: layout
+            .expansion
+            .as_ref()
+            .map(expansion_abi_of)
+            .unwrap_or_default(),
         go: layout.go.as_ref().map(go_layout_of).unwrap_or_default(),
+    }
+}
+
+fn expansion_abi_of(expansion: &ExpansionAbi) -> abi::ExpansionAbi {
+    let or_none = |argument: Option<u8>| argument.map_or(abi::ARGUMENT_NONE, u32::from);
+    abi::ExpansionAbi {
+        connection: or_none(expansion.connection),
+        label: expansion.label.into(),
+        label_length: or_none(expansion.label_length),
+        output: expansion.output.into(),
+        output_length: or_none(expansion.output_length),
+        early: expansion.early.into(),
     }
 }
 
