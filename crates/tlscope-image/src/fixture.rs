@@ -1,6 +1,7 @@
 //! Images made by the tests: a library in miniature, in an ELF file around it.
 
 pub(crate) mod go;
+pub(crate) mod schedule;
 
 use crate::elf::Address;
 use crate::plan::Arch;
@@ -37,13 +38,27 @@ pub(crate) fn at(place: u64) -> Address {
 
 /// The miniature with a `.symtab` and a relocation of its PLT slot.
 pub(crate) fn library(arch: Arch) -> Vec<u8> {
-    let (machine, jump_slot, text): (u16, u64, &[u8]) = match arch {
-        Arch::X86_64 => (62, 7, include_bytes!("fixture/mini.x86_64.bin")),
-        Arch::Aarch64 => (183, 1026, include_bytes!("fixture/mini.aarch64.bin")),
+    let (jump_slot, text): (u64, &[u8]) = match arch {
+        Arch::X86_64 => (7, include_bytes!("fixture/mini.x86_64.bin")),
+        Arch::Aarch64 => (1026, include_bytes!("fixture/mini.aarch64.bin")),
+    };
+    let read_ex = 1 + NAMES
+        .iter()
+        .position(|named| *named == READ_EX)
+        .expect("is one of them");
+    let relocation = [TEXT + SLOT, ((read_ex as u64) << 32) | jump_slot, 0];
+    image(arch, text, NAMES, &[relocation])
+}
+
+/// An ELF file of one segment with a `.symtab` and relocations.
+fn image(arch: Arch, text: &[u8], names: &[Named], relocations: &[[u64; 3]]) -> Vec<u8> {
+    let machine: u16 = match arch {
+        Arch::X86_64 => 62,
+        Arch::Aarch64 => 183,
     };
     let mut strings = vec![0];
     let mut symbols = vec![0; 24];
-    for (name, place, size) in NAMES {
+    for (name, place, size) in names {
         symbols.extend((strings.len() as u32).to_le_bytes());
         strings.extend(name.bytes().chain([0]));
         // STB_GLOBAL, STT_FUNC, default visibility, any defined section.
@@ -51,13 +66,9 @@ pub(crate) fn library(arch: Arch) -> Vec<u8> {
         symbols.extend((TEXT + place).to_le_bytes());
         symbols.extend(size.to_le_bytes());
     }
-    let read_ex = 1 + NAMES
+    let relocations: Vec<u8> = relocations
         .iter()
-        .position(|named| *named == READ_EX)
-        .expect("is one of them");
-    let relocation = [TEXT + SLOT, ((read_ex as u64) << 32) | jump_slot, 0];
-    let relocations: Vec<u8> = relocation
-        .iter()
+        .flatten()
         .flat_map(|word| word.to_le_bytes())
         .collect();
 

@@ -114,7 +114,7 @@ fn a_call_has_the_constants_right_before_it() {
 fn what_is_copied_is_a_loaded_value() {
     on_both(|arch, elf| {
         let transfers = transfers_of(elf, at(RANDOM.1));
-        let to_start = |t: &&transfers::Transfer| t.to == Value::root(Root::Argument(1));
+        let to_start = |t: &&Transfer| t.to == Value::root(Root::Argument(1));
         let fields: Vec<_> = transfers
             .iter()
             .filter(to_start)

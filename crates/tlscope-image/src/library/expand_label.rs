@@ -4,6 +4,9 @@
 //! and a compiler may take OpenSSL's or BoringSSL's apart. Which function derives shows at the calls
 //! with a label; a form says what else must show there.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::code::{self, Path, Value};
