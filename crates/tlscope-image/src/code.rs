@@ -20,7 +20,7 @@ mod x86_64;
 use crate::elf::{Address, Elf};
 use crate::plan::Arch;
 
-pub(crate) use functions::callers;
+pub(crate) use functions::{callers, starts_between};
 pub(crate) use questions::{
     Call, CallSite, Copy, Store, addresses_given, callees, calls_of, calls_with_text,
     copies_to_argument, fields_read, functions_with_text, places_returned, random_in,

@@ -243,7 +243,8 @@ impl<'d> Elf<'d> {
         self.find_bytes(&terminated, limit)
     }
 
-    /// The start of the text that `inside` is in: one behind the NUL before it.
+    /// The start of the text that `inside` is in: behind the NUL before it, or what else is no
+    /// text, for a table of numbers need not end in 0.
     pub fn text_start(&self, inside: Address) -> Option<Address> {
         const LONGEST: usize = 256;
         let segment = self.segment_of(inside)?;
@@ -251,7 +252,8 @@ impl<'d> Elf<'d> {
         let before = segment
             .bytes
             .get(position.saturating_sub(LONGEST)..position)?;
-        let back = before.len() - memchr::memrchr(0, before)? - 1;
+        let other = before.iter().rposition(u8::is_ascii_control)?;
+        let back = before.len() - other - 1;
         inside.0.checked_sub(back as u64).map(Address)
     }
 

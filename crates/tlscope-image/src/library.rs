@@ -7,6 +7,7 @@ mod go;
 mod handshakes;
 mod key_block;
 mod libressl;
+mod lifetime;
 mod nss;
 mod openssl;
 #[cfg(test)]

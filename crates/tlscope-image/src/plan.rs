@@ -423,7 +423,7 @@ impl Default for SinkAbi {
 }
 
 /// The positions of the arguments of HKDF-Expand-Label, counted from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct ExpansionAbi {
     /// `None`: it is not handed over, and is the one of the `Handshaking` under way.
     pub connection: Option<u8>,

@@ -1,6 +1,6 @@
 //! Where functions start, and who calls them, in images that have neither symbols nor call frames.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::aarch64;
 use crate::elf::{Address, Elf, Segment};
@@ -8,8 +8,9 @@ use crate::plan::Arch;
 
 /// For each place in the code, the start of its function, where one is known.
 ///
-/// By symbol or call frame; without either, the nearest place before it that is called directly.
-/// That is a start, but not for sure of this function: the caller walks from it and sees.
+/// By symbol or call frame; without either, the nearest place before it that is called directly,
+/// with no call frame in between: some files of a program may be compiled without them. That is a
+/// start, but not for sure of this function: the caller walks from it and sees.
 pub(crate) fn starts_of(elf: &Elf<'_>, places: &[Address]) -> BTreeMap<Address, Address> {
     let mut starts: BTreeMap<Address, Address> = places
         .iter()
@@ -20,9 +21,13 @@ pub(crate) fn starts_of(elf: &Elf<'_>, places: &[Address]) -> BTreeMap<Address, 
         .filter(|place| !starts.contains_key(place))
         .copied()
         .collect();
-    if !unknown.is_empty() && elf.frames.is_empty() {
+    if !unknown.is_empty() {
         unknown.sort_unstable();
-        starts.extend(called_before(elf, &unknown));
+        let called = called_before(elf, &unknown).into_iter();
+        starts.extend(called.filter(|(place, start)| {
+            elf.frames.starts_between(*start, *place).next().is_none()
+                && elf.function_around(*start).is_none()
+        }));
     }
     starts
 }
@@ -51,6 +56,20 @@ fn called_before(elf: &Elf<'_>, places: &[Address]) -> Vec<(Address, Address)> {
         found.extend(near.map(|start| (*place, start)));
     }
     found
+}
+
+/// Where functions start between two addresses: by their call frames, or else what is called.
+pub(crate) fn starts_between(elf: &Elf<'_>, from: Address, to: Address) -> BTreeSet<Address> {
+    if !elf.frames.is_empty() {
+        return elf.frames.starts_between(from, to).collect();
+    }
+    let mut starts = BTreeSet::new();
+    for_each_transfer(elf, Transfer::Call, &mut |_, target| {
+        if (from..=to).contains(&target) {
+            starts.insert(target);
+        }
+    });
+    starts
 }
 
 /// The functions that call `callee` directly, or end in a jump to it.

@@ -285,35 +285,27 @@ pub(crate) fn stores_of(elf: &Elf<'_>, function: Address) -> Vec<Store> {
 
 /// The places in the image whose addresses a function returns, or one that it ends in.
 pub(crate) fn places_returned(elf: &Elf<'_>, function: Address) -> BTreeSet<Address> {
+    let (places, called) = returned(elf, function);
+    match called.first() {
+        Some(inner) if places.is_empty() && called.len() == 1 => returned(elf, *inner).0,
+        _ => places,
+    }
+}
+
+/// What a function returns if that is constant, and what it calls.
+fn returned(elf: &Elf<'_>, function: Address) -> (BTreeSet<Address>, BTreeSet<Address>) {
     let mut places = BTreeSet::new();
     let mut called = BTreeSet::new();
-    let mut visit = |_, event: Event<'_>| {
-        match event {
-            Event::Return {
-                value: Value::Const(place),
-            } => {
-                places.insert(Address(place));
-            }
-            Event::Call { target, .. } => called.extend(resolve(elf, &target)),
-            _ => {}
+    each_event(elf, function, |_, event| match event {
+        Event::Return {
+            value: Value::Const(place),
+        } => {
+            places.insert(Address(place));
         }
-        GO_ON
-    };
-    walk(elf, function, Known::Arguments, FUNCTION, &mut visit);
-    if places.is_empty()
-        && let Some(inner) = called.first().filter(|_| called.len() == 1)
-    {
-        walk(elf, *inner, Known::Arguments, FUNCTION, &mut |_, event| {
-            if let Event::Return {
-                value: Value::Const(place),
-            } = event
-            {
-                places.insert(Address(place));
-            }
-            GO_ON
-        });
-    }
-    places
+        Event::Call { target, .. } => called.extend(resolve(elf, &target)),
+        _ => {}
+    });
+    (places, called)
 }
 
 /// The functions that load the address of one of `texts`, with one place of loading in each.

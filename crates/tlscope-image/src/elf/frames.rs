@@ -48,6 +48,17 @@ impl Frames {
         nearest.contains(&address).then(|| nearest.clone())
     }
 
+    /// Where functions start between two addresses.
+    pub fn starts_between(&self, from: Address, to: Address) -> impl Iterator<Item = Address> {
+        let first = self
+            .functions
+            .partition_point(|function| function.start < from);
+        let starts = self.functions.iter().skip(first);
+        starts
+            .map(|function| function.start)
+            .take_while(move |start| *start <= to)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.functions.is_empty()
     }

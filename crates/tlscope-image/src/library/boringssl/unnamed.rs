@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::code::{self, CallSite, Root, Store, Value};
 use crate::elf::{Address, Elf};
+use crate::library::lifetime;
 use crate::library::ssl_api::Function;
 use crate::plan::Role;
 
@@ -56,7 +57,12 @@ pub(super) fn functions(elf: &Elf<'_>) -> Vec<Function> {
             let by = format!("{marks}; reports {}", reporting.reasons(address));
             Some(Function::told(name, role, address, &by))
         });
-    told.collect()
+    let mut told: Vec<Function> = told.collect();
+    if let Some(new) = new {
+        let same_file = reporting.functions.keys().copied();
+        told.extend(lifetime::of_boringssl(elf, new, same_file));
+    }
+    told
 }
 
 /// The functions that report errors as of `ssl_lib.cc`.
@@ -186,9 +192,14 @@ impl Reporting {
     }
 }
 
+/// Link-time optimisation leaves out the function's number, which is always 0.
 fn reason(call: &CallSite, files: &[Address]) -> Option<u64> {
-    match call.arguments.as_slice() {
-        [library, _, Value::Const(reason), Value::Const(file), ..]
+    let [library, passed @ ..] = call.arguments.as_slice() else {
+        return None;
+    };
+    match passed {
+        [_, Value::Const(reason), Value::Const(file), ..]
+        | [Value::Const(reason), Value::Const(file), ..]
             if *library == LIBRARY && files.contains(&Address(*file)) =>
         {
             Some(*reason)

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::code::{self, CallSite, Root, Value};
 use crate::elf::{Address, Elf};
+use crate::library::lifetime;
 use crate::library::ssl_api::Function;
 use crate::plan::{Missing, Role};
 
@@ -111,6 +112,16 @@ pub(super) fn functions(elf: &Elf<'_>) -> (Vec<Function>, Vec<Missing>) {
         } else {
             found.extend(straight(elf, &inner, 4, "SSL_write_ex", Role::WriteEx));
         }
+    }
+    let told = |name: &str| found.iter().find(|function| function.name == name);
+    if let (Some(new), Some(clear)) = (told("SSL_new"), told("SSL_clear")) {
+        let same_file = reporting.functions.iter().map(|(function, _)| *function);
+        found.extend(lifetime::free_of_openssl(
+            elf,
+            new.address,
+            clear.address,
+            same_file,
+        ));
     }
     (found, missing)
 }
