@@ -125,6 +125,7 @@ bench:
 	$(CARGO) build --release --locked -p tlscope-probe --example empty_pair
 	TLSCOPE_BIN="$(abspath $(TARGET))/release/tlscope" $(TARGET)/release/bench
 	TLSCOPE_BIN="$(abspath $(TARGET))/release/tlscope" $(TARGET)/release/bench_pcap
+	TLSCOPE_BIN="$(abspath $(TARGET))/release/tlscope" $(TARGET)/release/bench_scale
 
 PREFIX ?= /usr/local
 

@@ -63,6 +63,23 @@ fn a_library_that_is_replaced_is_probed_anew_and_the_old_one_stays() {
     }
 }
 
+/// Nothing but the mapping leads to the file: `/proc/PID/map_files`.
+#[test]
+fn a_library_that_was_deleted_while_in_use_is_captured() {
+    let scene = Scene::new("deleted");
+    let library = copy(&scene, "libssl.so.3");
+    let mut peer = Peer::on(&library).set("wait").start(&scene);
+    fs::remove_file(&library).expect("remove it");
+    let capture = Tlscope::json().pid(peer.pid).start(&scene);
+    peer.go();
+    let talk = peer.finish();
+    let captured = capture.stop();
+    talk.assert_captured(&captured.records());
+    let stderr = &captured.finished.stderr;
+    let shown = format!("{}: OpenSSL", library.display());
+    assert!(stderr.contains(&shown), "{stderr}");
+}
+
 /// A file system in memory that goes with the test.
 struct Memory(PathBuf);
 

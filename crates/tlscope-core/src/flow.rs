@@ -124,7 +124,8 @@ impl Stream {
 pub(crate) struct FlowTable<S> {
     limit: usize,
     grace: Duration,
-    flows: HashMap<ConnectionKey, Flow<S>>,
+    /// Boxed: a table keeps up to four places for each entry where entries come and go.
+    flows: HashMap<ConnectionKey, Box<Flow<S>>>,
     /// Scheduled for destruction, earliest first.
     scheduled: VecDeque<(Timestamp, ConnectionKey)>,
     past: Past,
@@ -154,13 +155,13 @@ impl<S: Default> FlowTable<S> {
             }
             Entry::Vacant(entry) => {
                 let offsets = self.past.take(arrival.key);
-                (entry.insert(create(arrival, offsets)), true)
+                (entry.insert(Box::new(create(arrival, offsets))), true)
             }
         }
     }
 
     pub(crate) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut Flow<S>> {
-        self.flows.get_mut(&key)
+        self.flows.get_mut(&key).map(|flow| &mut **flow)
     }
 
     /// Whether the kernel side counted bytes of a connection that is not held
@@ -193,7 +194,8 @@ impl<S: Default> FlowTable<S> {
             let process = ended.get(&flow.info.key.pid);
             process.is_some_and(|process| process.opened(flow.info.opened))
         };
-        let mut over: Vec<_> = self.flows.values().filter(is_over).collect();
+        let flows = self.flows.values().map(Box::as_ref);
+        let mut over: Vec<_> = flows.filter(is_over).collect();
         over.sort_unstable_by_key(|flow| (flow.info.opened, flow.info.id));
         over.into_iter().map(|flow| flow.info.key).collect()
     }
@@ -240,7 +242,7 @@ impl<S: Default> FlowTable<S> {
 
     /// Removes all, in the order in which they were opened.
     pub(crate) fn drain(&mut self) -> Vec<Flow<S>> {
-        let mut flows: Vec<_> = self.flows.drain().map(|(_, flow)| flow).collect();
+        let mut flows: Vec<_> = self.flows.drain().map(|(_, flow)| *flow).collect();
         flows.sort_unstable_by_key(|flow| (flow.info.opened, flow.info.id));
         flows
     }
@@ -252,7 +254,7 @@ impl<S: Default> FlowTable<S> {
         let flow = self.flows.remove(&key)?;
         self.past
             .remember(key, flow.streams.each_ref().map(|s| s.next.max(s.known)));
-        Some(flow)
+        Some(*flow)
     }
 }
 

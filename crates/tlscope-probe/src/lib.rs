@@ -13,6 +13,7 @@ pub mod mappings;
 mod object;
 pub mod packets;
 mod programs;
+pub mod rehearsal;
 pub mod tcp;
 mod tracer;
 

@@ -228,9 +228,9 @@ fn load(config: &Config, needs: Needs) -> Result<Tracer, Failure> {
 }
 
 fn nothing_attached(config: &Config, attacher: &Attacher) -> Failure {
-    if attacher.is_unprivileged() {
+    if attacher.is_unable() {
         return Exit::Unable.because(anyhow!(
-            "no probe could be attached: a capability is lacking"
+            "no probe could be attached, for what is told above"
         ));
     }
     Exit::Nothing.because(nothing_found(config))

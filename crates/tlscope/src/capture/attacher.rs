@@ -16,8 +16,8 @@ pub(crate) struct Attacher {
     needs: Needs,
     claim: Claim,
     quiet: bool,
-    /// Attaching failed for want of a capability.
-    unprivileged: Arc<AtomicBool>,
+    /// Attaching failed for want of a capability, or by what the kernel would do.
+    unable: Arc<AtomicBool>,
 }
 
 impl Attacher {
@@ -27,7 +27,7 @@ impl Attacher {
             needs,
             claim: config.wanted.claim.clone(),
             quiet: config.quiet,
-            unprivileged: Arc::default(),
+            unable: Arc::default(),
         }
     }
 
@@ -36,8 +36,8 @@ impl Attacher {
         self.tracer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn is_unprivileged(&self) -> bool {
-        self.unprivileged.load(Ordering::Relaxed)
+    pub(crate) fn is_unable(&self) -> bool {
+        self.unable.load(Ordering::Relaxed)
     }
 
     /// Gives the number of plans attached.
@@ -71,8 +71,11 @@ impl Attacher {
                 !plan.is_token()
             }
             Err(error) => {
-                if matches!(error, AttachError::Privilege(..)) {
-                    self.unprivileged.store(true, Ordering::Relaxed);
+                if matches!(
+                    error,
+                    AttachError::Privilege(..) | AttachError::KillsConfined
+                ) {
+                    self.unable.store(true, Ordering::Relaxed);
                 }
                 eprintln!("tlscope: {shown}: {error}");
                 false

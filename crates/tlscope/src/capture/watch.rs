@@ -4,11 +4,12 @@
 //! program with a library of its own is met while its loader still works. Where
 //! the kernel does not tell, processes are looked at in turns. What has no telling
 //! name goes to the thread `code`: to search it may take long, and nobody is to
-//! wait for it.
+//! wait for it. The thread `ahead` has the kernel ready for probes meanwhile.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use rustix::process::nice;
 use tlscope_image::plan::Module;
 use tlscope_probe::AttachMode;
 use tlscope_probe::mappings::{Mappings, News};
+use tlscope_probe::rehearsal::Rehearsal;
 use tlscope_targets::{Finder, FoundBy, ImageId, ScanError, Target};
 
 use super::attacher::Attacher;
@@ -48,10 +50,12 @@ impl Watch {
         let analyst = watcher.analyst.clone();
         let into = Arc::clone(&shared);
         let mode = watcher.analyst.attacher.tracer().attach_mode();
+        let (tell, told) = sync_channel(1);
         let threads = [
             spawn("code", AS_IT_IS, mode, move || analyst.search(&into)),
+            spawn("ahead", IN_A_HURRY, mode, move || rehearse(mode, &told)),
             spawn("targets", IN_A_HURRY, mode, move || match mappings {
-                Some(mappings) => watcher.follow(mappings),
+                Some(mappings) => watcher.follow(mappings, &tell),
                 None => watcher.look_around(),
             }),
         ];
@@ -59,6 +63,20 @@ impl Watch {
             shared,
             threads: threads.into_iter().flatten().collect(),
         }
+    }
+}
+
+/// A program has begun: it may bring a library of its own, which is not to wait for the kernel.
+fn rehearse(mode: AttachMode, told: &Receiver<()>) {
+    if !matches!(mode, AttachMode::Session | AttachMode::Multi) {
+        return;
+    }
+    // It is of use, not of need.
+    let Ok(rehearsal) = Rehearsal::new() else {
+        return;
+    };
+    while told.recv().is_ok() {
+        let _ = rehearsal.attach();
     }
 }
 
@@ -265,9 +283,13 @@ impl Watcher {
         })
     }
 
-    fn follow(&mut self, mut mappings: Mappings) {
+    fn follow(&mut self, mut mappings: Mappings, begun: &SyncSender<()>) {
         while !self.shared.is_stopped() {
             let news = mappings.wait(PATIENCE);
+            if !news.mapped.is_empty() {
+                // One that waits there serves this one too.
+                let _ = begun.try_send(());
+            }
             for image in std::mem::take(&mut self.shared.state().unopened) {
                 self.finder.forget(image);
             }
