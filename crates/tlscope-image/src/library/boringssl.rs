@@ -49,12 +49,14 @@ impl Library for BoringSsl {
 
     fn plan(&self, elf: &Elf<'_>, recognised: Recognised) -> Plan {
         let mut plan = recognised.into_plan(elf, self.family());
+        // First of all: what is left of an image's steps goes to the rest.
+        let sink = sink::add_secrets(elf, &mut plan, &sink::OF_SSL);
         let mut functions = ssl_api::named(elf);
         if functions.is_empty() {
             functions = unnamed::functions(elf);
         }
         ssl_api::add(elf, &mut plan, functions);
-        if let Err(why) = sink::add_secrets(elf, &mut plan, &sink::OF_SSL) {
+        if let Err(why) = sink {
             without_sink(elf, &mut plan, why);
         }
         plan

@@ -48,7 +48,8 @@ pub(super) fn of_boringssl(
             fits.then_some(*function)
         }))
     };
-    let ends = with(&[end.slot], &[birth.slot]).map(|ends| handing_on(elf, ends).unwrap_or(ends));
+    let ends = with(&[end.slot], &[birth.slot])
+        .map(|ends| handing_on(elf, ends, &candidates).unwrap_or(ends));
     let clears = with(&[end.slot, birth.slot], &[]);
     let by = |what: &str| format!("{what} at {:#x} of its table of methods", end.slot);
     let free =
@@ -64,15 +65,19 @@ pub(super) fn of_boringssl(
     free.into_iter().chain(clear).collect()
 }
 
-/// The only caller that hands its own object on to a destructor.
-fn handing_on(elf: &Elf<'_>, destructor: Address) -> Option<Address> {
-    let hands_on = |caller: &Address| {
-        code::calls_of(elf, *caller).iter().any(|call| {
+/// The only function of the file that hands its own object on to a destructor.
+fn handing_on(
+    elf: &Elf<'_>,
+    destructor: Address,
+    candidates: &BTreeSet<Address>,
+) -> Option<Address> {
+    let hands_on = |function: &Address| {
+        code::calls_of(elf, *function).iter().any(|call| {
             call.target == Some(destructor)
                 && call.arguments.first() == Some(&Value::root(Root::Argument(0)))
         })
     };
-    only(code::callers(elf, destructor).into_iter().filter(hands_on))
+    only(candidates.iter().copied().filter(hands_on))
 }
 
 /// OpenSSL's `SSL_free`, where `SSL_clear` is known. Up to 3.1 a method has `ssl_new`, `ssl_clear`,

@@ -43,6 +43,8 @@ impl Library for OpenSsl {
 
     fn plan(&self, elf: &Elf<'_>, recognised: Recognised) -> Plan {
         let mut plan = recognised.into_plan(elf, self.family());
+        // First of all: what is left of an image's steps goes to the rest.
+        secrets(elf, &mut plan);
         let mut functions = ssl_api::named(elf);
         if functions.is_empty() {
             let (told, missing) = unnamed::functions(elf);
@@ -51,7 +53,6 @@ impl Library for OpenSsl {
         }
         functions.extend(workers::shared(elf, &functions));
         ssl_api::add(elf, &mut plan, functions);
-        secrets(elf, &mut plan);
         plan
     }
 }
