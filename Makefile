@@ -37,7 +37,7 @@ help:
 	@echo 'make kernels KERNEL="6.1 aarch64"  one kernel; make kernels-quick: three of them'
 	@echo 'make http-load  pair 100,000 requests of h2load over HTTP/2, none lost'
 	@echo 'make go-load  trace a Go program through 10,000 handshakes'
-	@echo 'make churn  let 100,000 connections come and go: memory must stay (CHURN=1000000 for more)'
+	@echo 'make churn  let 100,000 connections come and go: memory must stay (CHURN=500000 for more)'
 	@echo 'make bench  measure what capturing costs'
 	@echo 'make install  the program, man pages and shell completions, below PREFIX=/usr/local'
 	@echo 'make install-extcap  show tlscope in the interface list of Wireshark'
@@ -111,7 +111,7 @@ go-load:
 	TLSCOPE_BIN="$(abspath $(TARGET))/checked/tlscope" TLSCOPE_GO_HANDSHAKES=10000 \
 		$(CARGO) test --profile checked --locked -p tlscope-tests --test gotls handshakes
 
-# CHURN=1000000 takes an hour; CI lets 3000 come and go.
+# CHURN=500000, a million ends, takes half an hour; CI lets 3000 come and go.
 churn: CHURN ?= 100000
 churn:
 	@scripts/packages.sh $(TEST_PACKAGES)
