@@ -2,9 +2,10 @@
 //!
 //! `targets` is a table and holds all that is special about one build. `fetch` gets the
 //! file, `plan` asks `tlscope inspect`, `live` and `programs` run it beside tlscope and
-//! compare bytes and keys with what the peers logged, `offline` compares plans of files
-//! that cannot run here with the truth, `report` writes docs/libraries.md.
+//! compare bytes and keys with what the peers logged, `offline` and `dwarf` compare plans
+//! with the truth: symbols, twins, types. `report` writes docs/libraries.md.
 
+pub mod dwarf;
 pub mod examine;
 pub mod fetch;
 pub mod go;

@@ -9,7 +9,7 @@ use tlscope_tests::pcap::{NAME_RESOLUTION, PacketCapture, PcapFile, counted, unh
 use tlscope_tests::program::{Program, tool};
 use tlscope_tests::scene::{fixture, free_port};
 use tlscope_tests::zoo::fetch::fetch;
-use tlscope_tests::zoo::targets::{Run, Source};
+use tlscope_tests::zoo::targets::{Arm, Run, Source};
 use tlscope_tests::zoo::{TARGETS, Target};
 use tlscope_tests::{Scene, Tlscope};
 
@@ -36,6 +36,7 @@ const AIOQUIC: Target = Target {
     },
     file: "aioquic/_buffer.abi3.so",
     run: Run::PeerAgainstSystem,
+    arm: Arm::No,
     quick: true,
 };
 

@@ -145,3 +145,43 @@ fn programs_in_containers_on_overlays_are_captured_once() {
         talk.assert_captured(&records);
     }
 }
+
+/// What the user says of the library decides nothing: the plan is made from its code.
+#[test]
+fn a_claim_that_does_not_fit_is_contradicted_and_not_followed() {
+    let scene = Scene::new("claims");
+    let wrong: [&[&str]; 3] = [
+        &["--android", "--androidver", "13"],
+        &["--ssl-version", "openssl 1.1.1"],
+        &["--ssl-version", "boringssl"],
+    ];
+    let fitting: [&[&str]; 1] = [&["--ssl-version", "openssl 3.0.x"]];
+    for (claim, is_wrong) in wrong
+        .map(|c| (c, true))
+        .into_iter()
+        .chain(fitting.map(|c| (c, false)))
+    {
+        let tlscope = Tlscope::json().with("libssl", SYSTEM_LIBSSL).args(claim);
+        let capture = tlscope.start(&scene);
+        let talk = Peer::default().run(&scene);
+        let captured = capture.stop();
+        let said = &captured.finished.stderr;
+        assert_eq!(said.contains("does not fit"), is_wrong, "{claim:?}: {said}");
+        if is_wrong {
+            // Which flag, and what the image is: shared, so its version is that of libcrypto.
+            assert!(said.contains(claim[0]), "{claim:?}: {said}");
+            assert!(
+                said.contains("the image holds OpenSSL 3.0."),
+                "{claim:?}: {said}"
+            );
+        }
+        talk.assert_captured(&captured.records());
+    }
+    for refused in [
+        &["--androidver", "13"][..],
+        &["--android", "--androidver", "11"],
+    ] {
+        let finished = Tlscope::json().args(refused).run(&scene);
+        assert_eq!(finished.code(), Some(2), "{refused:?}: {}", finished.stderr);
+    }
+}

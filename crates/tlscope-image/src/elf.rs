@@ -4,6 +4,7 @@
 //! or in an answer of "nothing", within time linear in its size.
 
 mod debug_files;
+mod dynamic;
 mod frames;
 mod pclntab;
 mod relocations;
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::ImageError;
 use crate::plan::Arch;
 
-pub use debug_files::DebugFiles;
+pub use debug_files::Files;
 pub use frames::Frames;
 pub use pclntab::{GoFunction, Pclntab, PclntabVersion};
 pub use relocations::{Relocations, SlotTarget};
@@ -108,12 +109,14 @@ pub struct Elf<'d> {
     pub frames: Frames,
     /// Whether a loader fills pointer slots; without one they hold what stands in the file.
     pub dynamic: bool,
+    /// The libraries that it is linked with, by the names that the loader looks for.
+    pub needed: Vec<&'d str>,
     segments: Vec<Segment<'d>>,
     steps_left: Cell<u64>,
 }
 
 impl<'d> Elf<'d> {
-    pub fn parse(bytes: &'d [u8], files: &dyn DebugFiles) -> Result<Self, ImageError> {
+    pub fn parse(bytes: &'d [u8], files: &dyn Files) -> Result<Self, ImageError> {
         check_ident(bytes)?;
         let header = Header::parse(bytes).map_err(malformed)?;
         let arch = match header.e_machine(LittleEndian) {
@@ -148,6 +151,7 @@ impl<'d> Elf<'d> {
             build_id: build_id(&sections, bytes),
             symbols,
             relocations,
+            needed: dynamic::needed(headers, &segments),
             segments,
         })
     }

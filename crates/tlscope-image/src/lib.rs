@@ -12,7 +12,7 @@ mod fixture;
 pub mod library;
 pub mod plan;
 
-use elf::{DebugFiles, Elf};
+use elf::{Elf, Files};
 use library::Library;
 use plan::{Module, Plan};
 
@@ -64,17 +64,21 @@ pub fn analyze(bytes: &[u8]) -> Result<Plan, ImageError> {
 }
 
 /// Derives a plan for each of the modules that the image holds a library of: one at least. Names
-/// come from separate debug files where the image itself has none.
+/// come from separate debug files where the image itself has none, and so may its version.
 pub fn analyze_with(
     bytes: &[u8],
-    files: &dyn DebugFiles,
+    files: &dyn Files,
     modules: &[Module],
 ) -> Result<Vec<Plan>, ImageError> {
     let elf = Elf::parse(bytes, files)?;
     let of_module = |module: &Module| {
         library::of_module(*module).find_map(|library| {
             let recognised = library.recognise(&elf)?;
-            Some(library.plan(&elf, recognised))
+            let mut plan = library.plan(&elf, recognised);
+            if plan.version.is_none() {
+                (plan.version, plan.version_of) = library.version_beside(&elf, files).unzip();
+            }
+            Some(plan)
         })
     };
     let plans: Vec<Plan> = modules.iter().filter_map(of_module).collect();

@@ -16,8 +16,10 @@ mod sink;
 mod ssl_api;
 mod workers;
 
+use memchr::memmem;
+
 use crate::ImageError;
-use crate::elf::Elf;
+use crate::elf::{Elf, Files};
 use crate::plan::{Family, Layout, Module, Plan};
 
 /// What makes a library known, and how its plan is derived.
@@ -34,6 +36,11 @@ pub trait Library: Sync {
     fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised>;
 
     fn plan(&self, elf: &Elf<'_>, recognised: Recognised) -> Plan;
+
+    /// The version of a library that the image needs, which tells its own; and that library's name.
+    fn version_beside(&self, _elf: &Elf<'_>, _files: &dyn Files) -> Option<(String, String)> {
+        None
+    }
 
     /// What is wrong with an image that is much like one of this library, and is not recognised.
     fn near_miss(&self, _elf: &Elf<'_>) -> Option<ImageError> {
@@ -70,6 +77,7 @@ impl Recognised {
             family,
             arch: elf.arch,
             version: self.version,
+            version_of: None,
             build_id: elf.build_id.clone(),
             recognised_by: self.by,
             probes: Vec::new(),
@@ -83,16 +91,24 @@ impl Recognised {
 /// The release that an image names itself, of so many numbers: `3.0.2` in `OpenSSL 3.0.2 15 Mar
 /// 2022`.
 fn version_after(elf: &Elf<'_>, name: &str, numbers: usize) -> Option<String> {
+    let mut segments = elf.segments().map(|segment| segment.bytes);
+    segments.find_map(|bytes| version_in(bytes, name, numbers))
+}
+
+fn version_in(bytes: &[u8], name: &str, numbers: usize) -> Option<String> {
     const MOST: usize = 64;
-    elf.find_bytes(name.as_bytes(), MOST)
-        .into_iter()
-        .find_map(|at| {
-            let mut words = elf.text_at(at)?.strip_prefix(name)?.split_whitespace();
-            let number = words.next()?;
-            // The day of its date; other texts only speak of a release.
-            let dated = words.next().is_none_or(|day| day.parse::<u8>().is_ok());
-            (dated && is_release(number, numbers)).then(|| number.to_owned())
-        })
+    const LONGEST: usize = 256;
+    let places = memmem::find_iter(bytes, name).take(MOST);
+    places.into_iter().find_map(|at| {
+        let text = bytes.get(at + name.len()..)?;
+        let text = text.get(..LONGEST).unwrap_or(text);
+        let text = std::str::from_utf8(text.get(..memchr::memchr(0, text)?)?).ok()?;
+        let mut words = text.split_whitespace();
+        let number = words.next()?;
+        // The day of its date; other texts only speak of a release.
+        let dated = words.next().is_none_or(|day| day.parse::<u8>().is_ok());
+        (dated && is_release(number, numbers)).then(|| number.to_owned())
+    })
 }
 
 /// `3.0.2`, `1.1.1w`, `3.0.2+quic`; not the `3.0` of a text that tells of an older release.
@@ -107,6 +123,16 @@ fn is_release(text: &str, numbers: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_release_is_dated_or_stands_alone() {
+        let of = |bytes: &[u8]| version_in(bytes, "OpenSSL ", 3);
+        let text = b"see OpenSSL 1.0.1 or later\0x\0OpenSSL 3.0.2 15 Mar 2022\0";
+        assert_eq!(of(text), Some("3.0.2".into()));
+        assert_eq!(of(b"OpenSSL 3.0.2\0"), Some("3.0.2".into()));
+        assert_eq!(of(b"OpenSSL 3.0.2"), None);
+        assert_eq!(of(b"OpenSSL \xff\0"), None);
+    }
 
     #[test]
     fn a_release_has_all_its_numbers() {

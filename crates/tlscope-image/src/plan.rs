@@ -17,6 +17,9 @@ pub struct Plan {
     pub arch: Arch,
     /// Shown to the user; decides nothing.
     pub version: Option<String>,
+    /// The library that it needs, and that this version was found in, where it is not its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_of: Option<String>,
     /// The GNU build id in lower-case hexadecimal.
     pub build_id: Option<String>,
     /// How the family was recognised.

@@ -4,7 +4,9 @@
 //! compared, sinks finished, the summary shown. Nothing captured is dropped.
 
 mod attacher;
+mod beside;
 mod blocks;
+pub(crate) mod claim;
 mod command;
 pub(crate) mod images;
 mod keeper;

@@ -16,7 +16,7 @@ use tlscope_probe::packets::{SNAPSHOT_MAX, check_expression};
 use tlscope_probe::{AttachMode, Needs, ObjectKind, Roles, SocketRoute};
 
 use crate::args::{Attach, CacheArgs, CaptureArgs, FilterArgs, Model, Sockets, User};
-use crate::capture::images::Claim;
+use crate::capture::claim::Claim;
 
 /// What is to be captured: what a subcommand says beyond the flags that all share.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::env::consts::ARCH;
 use std::path::Path;
 
 use crate::Scene;
+use crate::zoo::dwarf::Dwarf;
 use crate::zoo::fetch::{Specimen, fetch};
 use crate::zoo::go::{self, Facts, Toolchain};
 use crate::zoo::live::{self, Live};
@@ -20,9 +21,21 @@ pub struct Row {
     pub name: String,
     pub holds: String,
     pub found: Option<Plan>,
+    pub truth: Compared,
     pub plan: Outcome,
     pub text: Outcome,
     pub keylog: Outcome,
+}
+
+/// What a plan was compared with, besides what it says itself.
+#[derive(Debug, Default)]
+pub struct Compared {
+    /// As `.symtab` and the twin.
+    pub with: Vec<&'static str>,
+    /// The functions and fields that DWARF names.
+    pub dwarf: Option<String>,
+    /// Its functions begin as those of aarch64 with protected branches do.
+    pub protected: bool,
 }
 
 impl Row {
@@ -48,8 +61,9 @@ impl Row {
 pub fn examine(target: &Target) -> Row {
     let mut row = Row {
         name: target.name.into(),
-        holds: target.holds.into(),
+        holds: target.described(),
         found: None,
+        truth: Compared::default(),
         plan: Outcome::Yes,
         text: Outcome::Not("not run"),
         keylog: Outcome::Not("not run"),
@@ -74,7 +88,7 @@ pub fn examine(target: &Target) -> Row {
             return row;
         }
     };
-    row.plan = check_plan(&scene, target, &specimen, &plan);
+    row.plan = check_plan(&scene, target, &specimen, &plan, &mut row.truth);
     row.found = Some(plan);
     if let Some(live) = run(&scene, target.run, &specimen) {
         (row.text, row.keylog) = (live.text, live.keylog);
@@ -82,15 +96,22 @@ pub fn examine(target: &Target) -> Row {
     row
 }
 
-fn check_plan(scene: &Scene, target: &Target, specimen: &Specimen, plan: &Plan) -> Outcome {
+fn check_plan(
+    scene: &Scene,
+    target: &Target,
+    specimen: &Specimen,
+    plan: &Plan,
+    compared: &mut Compared,
+) -> Outcome {
     let whole = Outcome::of(|| {
         plan.assert_whole(target.family);
+        plan.assert_shown(&specimen.image);
         if target.family == NSS {
             nss::assert_token(&specimen.image);
         }
     });
     let truth = Outcome::of(|| {
-        if let Some(stripped) = check_truth(scene, specimen, plan) {
+        if let Some(stripped) = check_truth(scene, specimen, plan, compared) {
             stripped.assert_whole(target.family);
         }
     });
@@ -98,6 +119,7 @@ fn check_plan(scene: &Scene, target: &Target, specimen: &Specimen, plan: &Plan) 
         Run::Offline { twin } => {
             let twin = named(twin).expect("a twin in the table");
             offline::assert_twins(plan, &Plan::of(&fetch(twin).image));
+            compared.with.push("its twin");
         }
         Run::GoProgram(facts) => go::check_program(plan, facts),
         _ => {}
@@ -129,9 +151,22 @@ pub fn examine_toolchain(
 }
 
 /// Returns the plan of the image without its symbol table, where it has one.
-fn check_truth(scene: &Scene, specimen: &Specimen, plan: &Plan) -> Option<Plan> {
+fn check_truth(
+    scene: &Scene,
+    specimen: &Specimen,
+    plan: &Plan,
+    compared: &mut Compared,
+) -> Option<Plan> {
     let truth = Truth::of(&specimen.image);
     truth.assert_agrees(plan);
+    compared.protected = offline::is_protected(&specimen.image, plan);
+    compared.with.extend(truth.tables());
+    let is_go = plan.layout.go.is_some();
+    let dwarf = Dwarf::of(&specimen.image).filter(|dwarf| !is_go && dwarf.knows(plan));
+    if let Some(dwarf) = dwarf {
+        compared.dwarf = Some(dwarf.assert_agrees(plan));
+        compared.with.push("DWARF");
+    }
     truth
         .has_symtab()
         .then(|| offline::assert_stripped_agrees(scene, &specimen.image, plan))
@@ -144,7 +179,9 @@ fn run(scene: &Scene, run: Run, specimen: &Specimen) -> Option<Live> {
         Run::PeerAgainstSystem => caught(|| live::against_the_system(scene, specimen)),
         Run::Program(program, tls) => caught(|| programs::run(scene, specimen, program, tls)),
         Run::Nss(tls) => caught(|| nss::run(scene, specimen, tls)),
-        Run::Offline { .. } | Run::GoToolchain { .. } | Run::GoProgram(_) => return None,
+        Run::Look | Run::Offline { .. } | Run::GoToolchain { .. } | Run::GoProgram(_) => {
+            return None;
+        }
     };
     Some(live.unwrap_or_else(Live::failed))
 }
@@ -155,6 +192,7 @@ pub fn examine_file(image: &Path) -> Row {
         name: image.display().to_string(),
         holds: String::new(),
         found: None,
+        truth: Compared::default(),
         plan: Outcome::Yes,
         text: Outcome::Not("not run"),
         keylog: Outcome::Not("not run"),
@@ -174,7 +212,7 @@ pub fn examine_file(image: &Path) -> Row {
     };
     let whole = Outcome::of(|| plan.assert_whole(&plan.family));
     // What a stripped copy lacks is no fault of this file.
-    let truth = || drop(check_truth(&scene, &specimen, &plan));
+    let truth = || drop(check_truth(&scene, &specimen, &plan, &mut row.truth));
     row.plan = whole.and(Outcome::of(truth));
     let way = way_to_run(&specimen, &plan);
     row.found = Some(plan);

@@ -42,21 +42,22 @@ pub fn cache() -> PathBuf {
 #[track_caller]
 pub fn fetch(target: &Target) -> Specimen {
     let directory = cache().join(directory_name(&target.source));
-    let sum = directory.with_extension("sum");
-    if !sum.exists() {
+    if !directory.exists() {
         download(&target.source, &directory);
-        let image = find(&directory, target.file);
-        fs::write(&sum, Digest::of(&read(&image)).sha256).expect("note the digest");
     }
     let image = find(&directory, target.file);
+    let digest = Digest::of(&read(&image)).sha256;
+    let sum = directory.join(format!(".sum-{}", target.file.replace(['/', '*'], "_")));
+    if !sum.exists() {
+        fs::write(&sum, &digest).expect("note the digest");
+    }
     let known = fs::read_to_string(&sum).expect("the digest of a cached image");
     assert_eq!(
-        Digest::of(&read(&image)).sha256,
+        digest,
         known,
-        "{} is not what was downloaded: remove {} and {}",
+        "{} is not what was downloaded: remove {}",
         image.display(),
-        directory.display(),
-        sum.display()
+        directory.display()
     );
     Specimen { directory, image }
 }
@@ -147,7 +148,7 @@ fn directory_name(source: &Source) -> String {
             version,
         } => format!("built-{recipe}-{package}-{version}"),
     };
-    // A dot would begin what `with_extension` takes off.
+    // A dot would begin what `with_extension` replaces.
     name.replace(['/', '.', ' '], "_")
 }
 

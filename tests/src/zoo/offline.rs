@@ -20,6 +20,7 @@ pub struct Truth {
     /// Address, file offset and length of what is loaded from the file.
     segments: Vec<(u64, u64, u64)>,
     has_symtab: bool,
+    has_dynsym: bool,
 }
 
 impl Truth {
@@ -40,11 +41,20 @@ impl Truth {
             functions,
             segments: segments.lines().filter_map(segment).collect(),
             has_symtab: symbols.contains("Symbol table '.symtab'"),
+            has_dynsym: symbols.contains("Symbol table '.dynsym'"),
         }
     }
 
     pub fn has_symtab(&self) -> bool {
         self.has_symtab
+    }
+
+    /// The tables of symbols.
+    pub fn tables(&self) -> impl Iterator<Item = &'static str> {
+        let tables = [(self.has_dynsym, ".dynsym"), (self.has_symtab, ".symtab")];
+        tables
+            .into_iter()
+            .filter_map(|(has, name)| has.then_some(name))
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -58,13 +68,14 @@ impl Truth {
         Some(address - start + offset)
     }
 
-    /// Each probe that a symbol names is where the symbol is, and so is the sink.
+    /// Each probe whose function is named, by a symbol or by its code, is where the symbol of that
+    /// name is, and so is the sink.
     #[track_caller]
     pub fn assert_agrees(&self, plan: &Plan) {
         for probe in &plan.probes {
             let offset = self.offset(probe.address);
             assert_eq!(offset, Some(probe.offset), "file offset of {probe:?}");
-            if let Some(name) = &probe.symbol {
+            if let Some(name) = probe.name() {
                 let known = self.functions.get(name);
                 let there = known.is_none_or(|all| all.contains(&probe.address));
                 assert!(there, "{probe:?}, but {name} is at {known:x?}");
@@ -105,6 +116,20 @@ fn segment(line: &str) -> Option<(u64, u64, u64)> {
     };
     let hex = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok();
     Some((hex(address)?, hex(offset)?, hex(length)?))
+}
+
+/// Whether functions that are probed begin with `paciasp` or `bti c`: return addresses are signed,
+/// or branches have to land on marks.
+#[track_caller]
+pub fn is_protected(image: &Path, plan: &Plan) -> bool {
+    const MARKS: [u32; 2] = [0xd503_233f, 0xd503_245f];
+    let bytes = read(image);
+    let first = |probe: &Probe| {
+        let word = bytes.get(probe.offset as usize..)?.first_chunk()?;
+        Some(u32::from_le_bytes(*word))
+    };
+    let mut words = plan.probes.iter().filter_map(first);
+    plan.arch == "aarch64" && words.any(|word| MARKS.contains(&word))
 }
 
 /// The plan of the image without its full symbol table says nothing else: a probe may be
@@ -208,6 +233,7 @@ mod tests {
             functions: [("SSL_read".to_owned(), vec![0x1000])].into(),
             segments: vec![(0, 0, 0x2000)],
             has_symtab: true,
+            has_dynsym: false,
         };
         truth.assert_agrees(&plan);
     }

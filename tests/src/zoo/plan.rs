@@ -36,6 +36,7 @@ pub struct Probe {
 pub struct Layout {
     pub client_random: Option<Value>,
     pub master_secret: Option<Value>,
+    pub master_secret_length: Option<Value>,
     pub sink: Sink,
     pub go: Option<GoLayout>,
 }
@@ -67,6 +68,17 @@ pub struct Value {
 pub struct Missing {
     pub what: String,
     pub why: String,
+}
+
+impl Probe {
+    /// What the function is called, by a symbol or by what its code tells.
+    pub fn name(&self) -> Option<&str> {
+        let told = || {
+            let (name, _) = self.evidence.split_once(" by its code")?;
+            name.rsplit(' ').next()
+        };
+        self.symbol.as_deref().or_else(told)
+    }
 }
 
 const WRITES: [&str; 6] = [
@@ -160,6 +172,28 @@ impl Plan {
             "no client random: {}",
             missing()
         );
+    }
+
+    /// `tlscope inspect` says the same to people: library, architecture, and each probe with its
+    /// place and its evidence.
+    #[track_caller]
+    pub fn assert_shown(&self, image: &Path) {
+        let mut command = Command::new(capture::binary());
+        let text = String::from_utf8(must(command.arg("inspect").arg(image))).expect("UTF-8");
+        let shown = |words: &str| assert!(text.contains(words), "no {words:?} in:\n{text}");
+        assert!(!self.recognised_by.is_empty(), "recognised by nothing");
+        shown(&self.recognised_by);
+        shown(self.version.as_deref().unwrap_or("not known"));
+        shown(&format!("architecture  {}", self.arch));
+        for probe in &self.probes {
+            assert!(!probe.evidence.is_empty(), "no evidence: {probe:?}");
+            shown(&format!("offset {:#x}", probe.offset));
+            shown(&probe.evidence);
+        }
+        let values = [&self.layout.client_random, &self.layout.master_secret];
+        for value in values.into_iter().flatten() {
+            shown(&value.evidence);
+        }
     }
 
     /// How plaintext and secrets were found, in a line.

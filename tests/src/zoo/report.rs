@@ -13,9 +13,12 @@ derives its plan from the machine code, then client and server talk over loopbac
 tls` or `tlscope gnutls`: TLS 1.2 and 1.3 where the library has them, both directions, one byte, 16 KiB and a byte,
 1 MiB.
 
-* **plan**: plaintext in both directions, secrets and the client random were derived; each probe that a
-  symbol names is where `readelf` says that the symbol is; where there is a full symbol table, the plan
-  without it says nothing else; on aarch64, it means the same as the plan of the x86_64 build.
+* **plan**: plaintext in both directions, secrets and the client random were derived, and `tlscope inspect`
+  shows each probe with its evidence, with and without `--json`.
+* **compared with**: each probe whose function has a name, by a symbol or told by its code, is where `readelf`
+  says that this name is; where there is a full symbol table (.symtab), the plan without it says nothing
+  else; DWARF names the function at each probe, and the fields that the derived offsets lead through; the
+  twin is the build for x86_64, whose plan means the same.
 * **text**: every byte of every connection was captured, by SHA-256 or byte for byte.
 * **key log**: the lines are those of the peers' own key logs: none missing, none else, none twice.
 
@@ -26,18 +29,24 @@ fares.
 
 pub fn libraries(rows: &[Row]) -> String {
     let mut out = HEAD.to_owned();
-    out += "| target | holds | architecture | version found | plan | text | key log | secrets found by | data found by |\n";
-    out += "|---|---|---|---|---|---|---|---|---|\n";
+    out += "| target | holds | architecture | version found | plan | compared with | text | key log | secrets found by | data found by |\n";
+    out += "|---|---|---|---|---|---|---|---|---|---|\n";
     for row in rows {
         let cell = |ask: fn(&Plan) -> String| row.found.as_ref().map(ask).unwrap_or_default();
+        let protected = if row.truth.protected {
+            ", PAC and BTI"
+        } else {
+            ""
+        };
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.name,
             row.holds,
-            cell(|p| format!("{} {}", p.family, p.arch)),
+            cell(|p| format!("{} {}", p.family, p.arch)) + protected,
             cell(|p| p.version.clone().unwrap_or_else(|| "-".into())),
             row.plan,
+            row.truth.with.join(", "),
             row.text,
             row.keylog,
             cell(secrets),
@@ -48,12 +57,10 @@ pub fn libraries(rows: &[Row]) -> String {
     out += "\n## Evidence\n\n";
     for row in rows {
         if let Some(plan) = &row.found {
-            let _ = writeln!(
-                out,
-                "* **{}**: {}",
-                row.name,
-                plan.evidence().replace('|', "\\|")
-            );
+            let dwarf = row.truth.dwarf.as_ref();
+            let dwarf = dwarf.map_or_else(String::new, |said| format!("; by DWARF: {said}"));
+            let evidence = plan.evidence().replace('|', "\\|");
+            let _ = writeln!(out, "* **{}**: {evidence}{dwarf}", row.name);
         }
     }
     out

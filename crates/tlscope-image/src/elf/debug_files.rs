@@ -8,26 +8,33 @@ use xz4rust::{XzDecoder, XzNextBlockResult};
 use super::symbols::{Symbol, SymbolSource, owned_symtab};
 use super::{Header, Sections, build_id, section_table};
 
-/// Where the caller looks for separate debug files. The analysis itself opens no file.
+/// Where the caller looks for files that belong to an image. The analysis itself opens no file.
 ///
-/// What is returned is checked against the image (build id, or checksum of the link), so a wrong
-/// file does no harm.
-pub trait DebugFiles {
+/// A debug file is checked against the image (build id, or checksum of the link), so a wrong one
+/// does no harm. What a library needs is asked for a version to show, no more.
+pub trait Files {
     /// `/usr/lib/debug/.build-id/ab/cdef.debug` for the build id `abcdef`.
     fn by_build_id(&self, build_id: &str) -> Option<Vec<u8>>;
 
     /// The file of this name beside the image, in `.debug` there, or in the image's directory
     /// under `/usr/lib/debug`.
     fn by_link(&self, name: &str) -> Option<Vec<u8>>;
+
+    /// The library of this name in the image's directory.
+    fn needed(&self, name: &str) -> Option<Vec<u8>>;
 }
 
-/// No separate debug files at all.
-impl DebugFiles for () {
+/// No other file at all.
+impl Files for () {
     fn by_build_id(&self, _: &str) -> Option<Vec<u8>> {
         None
     }
 
     fn by_link(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn needed(&self, _: &str) -> Option<Vec<u8>> {
         None
     }
 }
@@ -36,7 +43,7 @@ impl DebugFiles for () {
 pub(super) fn symbols(
     sections: &Sections<'_>,
     bytes: &[u8],
-    files: &dyn DebugFiles,
+    files: &dyn Files,
 ) -> Vec<Symbol<'static>> {
     let mini = section(sections, bytes, ".gnu_debugdata").and_then(decompress);
     if let Some(mini) = mini {

@@ -8,7 +8,7 @@ use object::LittleEndian;
 use object::elf::{SHT_DYNSYM, SHT_SYMTAB, STT_FUNC, STT_GNU_IFUNC, SectionType};
 use object::read::elf::{Sym, SymbolTable};
 
-use super::debug_files::{self, DebugFiles};
+use super::debug_files::{self, Files};
 use super::{Address, Header, Sections};
 
 /// A function that the image defines and names.
@@ -55,7 +55,7 @@ pub struct Symbols<'d> {
 }
 
 impl<'d> Symbols<'d> {
-    pub(super) fn read(sections: &Sections<'d>, bytes: &'d [u8], files: &dyn DebugFiles) -> Self {
+    pub(super) fn read(sections: &Sections<'d>, bytes: &'d [u8], files: &dyn Files) -> Self {
         let mut functions = Vec::new();
         // .dynsym first: where two tables name a function, the exported name is the one to show.
         for (kind, source) in [

@@ -2,9 +2,10 @@
 
 mod unnamed;
 
-use crate::elf::Elf;
+use crate::elf::{Elf, Files};
 use crate::library::{
-    Library, Recognised, expand_label, handshakes, key_block, sink, ssl_api, version_after, workers,
+    Library, Recognised, expand_label, handshakes, key_block, sink, ssl_api, version_after,
+    version_in, workers,
 };
 use crate::plan::{Family, Missing, Plan};
 
@@ -39,6 +40,16 @@ impl Library for OpenSsl {
             by,
             version: version_after(elf, "OpenSSL ", 3),
         })
+    }
+
+    /// libssl of 3.0 and later does not say its version, but is released together with libcrypto.
+    fn version_beside(&self, elf: &Elf<'_>, files: &dyn Files) -> Option<(String, String)> {
+        let name = elf
+            .needed
+            .iter()
+            .find(|name| name.starts_with("libcrypto"))?;
+        let version = version_in(&files.needed(name)?, "OpenSSL ", 3)?;
+        Some((version, (*name).to_owned()))
     }
 
     fn plan(&self, elf: &Elf<'_>, recognised: Recognised) -> Plan {

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tlscope_image::plan::{Missing, Plan};
 use tlscope_probe::{AttachError, Needs, Tracer};
 
-use super::images::{self, Claim, Image};
+use super::claim::Claim;
+use super::images::{self, Image};
 use crate::config::Config;
 
 #[derive(Debug, Clone)]

@@ -1,19 +1,18 @@
 //! From targets to attached plans: each image is opened once, and the file that
 //! was analysed is the very file that is probed.
 
-use std::cell::RefCell;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use tlscope_image::ImageError;
-use tlscope_image::elf::DebugFiles;
-use tlscope_image::plan::{Family, Module, Plan};
+use tlscope_image::plan::{Module, Plan};
 use tlscope_targets::{FoundBy, ImageId, Target};
 
-use super::known::{Asked, Known, stamp_of};
+use super::beside::Beside;
+use super::known::{Asked, Known};
 
 /// An analysed image, held open until it is attached.
 #[derive(Debug)]
@@ -87,7 +86,7 @@ impl Image {
 fn learn(target: &Target, file: &File, modules: &[Module], known: &Known) -> Result<Vec<Plan>> {
     let before = known.identity(file);
     let bytes = read(file)?;
-    let files = Installed::beside(Path::new(&target.shown));
+    let files = Beside::new(&target.path, Path::new(&target.shown));
     // Most code that is mapped holds no TLS library, and there is much of it.
     if target.found_by == FoundBy::Code && !tlscope_image::might_hold(&bytes, modules) {
         known.learn(file, before, modules, &[], Asked::new());
@@ -95,7 +94,7 @@ fn learn(target: &Target, file: &File, modules: &[Module], known: &Known) -> Res
     }
     let analyze = || Ok(tlscope_image::analyze_with(&bytes, &files, modules)?);
     let plans = known.same_content(&bytes, analyze);
-    let asked = files.asked.into_inner();
+    let asked = files.into_asked();
     match &plans {
         Ok(plans) => known.learn(file, before, modules, plans, asked),
         Err(error) if holds_nothing(error) => known.learn(file, before, modules, &[], asked),
@@ -126,7 +125,7 @@ pub(crate) fn open_named(target: &Target, modules: &[Module]) -> Result<Image> {
 
 /// The plans of an image, with names from separate debug files where there are any.
 pub(crate) fn analyze(file: &File, path: &Path, modules: &[Module]) -> Result<Vec<Plan>> {
-    let files = Installed::beside(path);
+    let files = Beside::new(path, path);
     Ok(tlscope_image::analyze_with(&read(file)?, &files, modules)?)
 }
 
@@ -142,82 +141,4 @@ fn read(file: &File) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(size as usize);
     file.take(IMAGE_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Debug files where Debian's and Fedora's debug packages put them.
-struct Installed<'p> {
-    path: &'p Path,
-    asked: RefCell<Asked>,
-}
-
-impl<'p> Installed<'p> {
-    fn beside(path: &'p Path) -> Self {
-        Self {
-            path,
-            asked: RefCell::default(),
-        }
-    }
-
-    /// What is known of the image depends on it from now on.
-    fn read(&self, path: PathBuf) -> Option<Vec<u8>> {
-        let found = fs::read(&path).ok();
-        let stamp = stamp_of(&path);
-        self.asked.borrow_mut().push((path, stamp));
-        found
-    }
-}
-
-impl DebugFiles for Installed<'_> {
-    fn by_build_id(&self, build_id: &str) -> Option<Vec<u8>> {
-        let (head, tail) = build_id.split_at_checked(2)?;
-        self.read(format!("/usr/lib/debug/.build-id/{head}/{tail}.debug").into())
-    }
-
-    fn by_link(&self, name: &str) -> Option<Vec<u8>> {
-        // The link comes from the image: it may name a file, not lead anywhere.
-        let name = Path::new(Path::new(name).file_name()?);
-        let beside = self.path.parent()?;
-        let central = Path::new("/usr/lib/debug").join(beside.strip_prefix("/").ok()?);
-        [
-            beside.join(".debug").join(name),
-            beside.join(name),
-            central.join(name),
-        ]
-        .into_iter()
-        .filter(|candidate| candidate != self.path)
-        .find_map(|candidate| self.read(candidate))
-    }
-}
-
-/// What the user says that the image is; the analysis knows better, and says so.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Claim {
-    pub(crate) android: bool,
-    pub(crate) version: Option<String>,
-}
-
-impl Claim {
-    /// Why the claim is not followed for this image; `None` if it fits.
-    pub(crate) fn contradiction(&self, plan: &Plan) -> Option<String> {
-        let known = title(plan);
-        if self.android && plan.family != Family::BoringSsl {
-            return Some(format!("--android does not fit: the image holds {known}"));
-        }
-        let claimed = self.version.as_ref()?.to_lowercase();
-        let family = plan.family.to_string().to_lowercase();
-        let number = claimed
-            .split_whitespace()
-            .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-        let families = ["openssl", "libressl", "boringssl"];
-        let other = families
-            .iter()
-            .any(|name| claimed.starts_with(name) && *name != family);
-        let version = number.zip(plan.version.as_ref());
-        let differs = version.is_some_and(|(number, version)| {
-            let wanted = number.trim_end_matches(".x").trim_end_matches('x');
-            !version.starts_with(wanted)
-        });
-        (other || differs)
-            .then(|| format!("--ssl-version {claimed:?} does not fit: the image holds {known}"))
-    }
 }

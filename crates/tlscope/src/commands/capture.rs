@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tlscope_image::plan::Module;
 
 use crate::args::{AllArgs, CaptureArgs, GnutlsArgs, GotlsArgs, NssArgs, TlsArgs};
-use crate::capture::images::Claim;
+use crate::capture::claim::Claim;
 use crate::config::{Config, Wanted};
 use crate::modules::row;
 use crate::{Exit, Failure, capture};

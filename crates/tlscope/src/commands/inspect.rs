@@ -39,7 +39,9 @@ fn write_plan(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
     let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "not known".into());
     let (family, by) = (plan.family, &plan.recognised_by);
     writeln!(out, "  library       {family} ({by})")?;
-    writeln!(out, "  version       {}", known(&plan.version))?;
+    let of = plan.version_of.as_ref();
+    let of = of.map_or_else(String::new, |library| format!(" (of {library} beside it)"));
+    writeln!(out, "  version       {}{of}", known(&plan.version))?;
     writeln!(out, "  build id      {}", known(&plan.build_id))?;
     writeln!(out, "  architecture  {}", plan.arch)?;
     write_probes(out, &plan.probes)?;
