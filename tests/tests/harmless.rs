@@ -15,6 +15,7 @@ use tlscope_tests::{Finished, KIB, MIB, Peer, Program, SYSTEM_LIBSSL, Scene, Tls
 
 const DYNAMIC: &[&str] = &["-lssl", "-lcrypto"];
 const STATIC: &[&str] = &["-static", "-lssl", "-lcrypto"];
+const STRIPPED: &[&str] = &["-static", "-s", "-lssl", "-lcrypto"];
 
 const MESSAGES: usize = 40;
 
@@ -120,13 +121,13 @@ fn a_setuid_program_of_another_user_is_captured() {
     peer.finish().assert_captured(&capture.stop().records());
 }
 
-/// It maps no library: its own code is searched.
+/// They map no library: their own code is searched.
 #[test]
-fn a_static_program_is_captured() {
+fn static_programs_with_and_without_symbols_are_captured() {
     let scene = Scene::new("static");
-    let program = fixtures::compile_as("confined-static", "confined", &[], STATIC);
-    for how in ["free", "strict"] {
-        assert_captured(&scene, &program, how, &[]);
+    for (name, arguments) in [("confined-static", STATIC), ("confined-stripped", STRIPPED)] {
+        let program = fixtures::compile_as(name, "confined", &[], arguments);
+        assert_captured(&scene, &program, "strict", &[]);
     }
 }
 
