@@ -244,6 +244,18 @@ pub const STYLES: &[Style] = &[
     )),
     c(
         Group::Program,
+        "two_sockets_memory",
+        "memory BIOs, one socket to read and another to write",
+        Noncore::Unknown,
+    ),
+    c(
+        Group::Program,
+        "pieces",
+        "memory BIOs, and records that are read in two pieces, head and body",
+        Noncore::Unknown,
+    ),
+    c(
+        Group::Program,
         "uring",
         "memory BIOs, sent and received by io_uring",
         Noncore::Unknown,

@@ -102,6 +102,10 @@ fn addresses_of_every_carrier() {
             records.assert_lossless();
         } else {
             talk.assert_captured_with_addresses(&records);
+            let connections = records.of(talk.pid);
+            for carriers in connections.iter().flat_map(|c| &c.carriers) {
+                assert_eq!(carriers.len(), 1, "of all data, the first too: {carriers:?}");
+            }
         }
     }
 }

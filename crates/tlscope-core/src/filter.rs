@@ -62,7 +62,7 @@ impl Filter {
             Item::Close(closed) => self.accepts_connection(closed.connection),
             Item::Data(block) => {
                 let heads = (block.request, block.head);
-                self.accepts_origin(block.process, block.connection.socket)
+                self.accepts_origin(block.process, block.connection)
                     && self.accepts_message(
                         block.kind,
                         heads.0.map(|h| &**h),
@@ -76,7 +76,7 @@ impl Filter {
                     }
                     _ => (message.request.map(|h| &**h), message.head.map(|h| &**h)),
                 };
-                self.accepts_origin(message.process, message.connection.socket)
+                self.accepts_origin(message.process, message.connection)
                     && self.accepts_message(message.kind, request, head)
             }
             // Before the first byte the address may not be known: data that is shown
@@ -90,11 +90,13 @@ impl Filter {
     }
 
     pub fn accepts_connection(&self, connection: &ConnectionInfo) -> bool {
-        self.accepts_origin(&connection.process, connection.socket)
+        self.accepts_origin(&connection.process, connection)
     }
 
-    fn accepts_origin(&self, process: &Process, socket: Socket) -> bool {
-        self.accepts_comm(process) && self.accepts_port(socket)
+    /// Both directions of a connection pass, whichever of its sockets has the port.
+    fn accepts_origin(&self, process: &Process, connection: &ConnectionInfo) -> bool {
+        let [received, sent] = connection.sockets;
+        self.accepts_comm(process) && (self.accepts_port(sent) || self.accepts_port(received))
     }
 
     fn accepts_comm(&self, process: &Process) -> bool {

@@ -24,6 +24,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) time: Timestamp,
     pub(crate) key: ConnectionKey,
     pub(crate) process: &'a Process,
+    /// `None`: of both.
+    pub(crate) direction: Option<Direction>,
     pub(crate) socket: Socket,
 }
 
@@ -149,7 +151,8 @@ impl<S: Default> FlowTable<S> {
         match self.flows.entry(arrival.key) {
             Entry::Occupied(entry) => {
                 let flow = entry.into_mut();
-                flow.info.update(arrival.process, arrival.socket);
+                flow.info
+                    .update(arrival.process, arrival.direction, arrival.socket);
                 flow.last_seen = flow.last_seen.max(arrival.time);
                 (flow, false)
             }
@@ -259,12 +262,16 @@ impl<S: Default> FlowTable<S> {
 }
 
 fn create<S: Default>(arrival: Arrival<'_>, offsets: [u64; 2]) -> Flow<S> {
+    let mut sockets = [arrival.socket; 2];
+    if let Some(direction) = arrival.direction {
+        sockets[1 - direction as usize] = Socket::default();
+    }
     let info = ConnectionInfo {
         id: ConnectionId::new(&arrival.key, arrival.time),
         key: arrival.key,
         opened: arrival.time,
         process: arrival.process.clone(),
-        socket: arrival.socket,
+        sockets,
         container: None,
     };
     Flow {

@@ -27,8 +27,8 @@ pub struct ConnectionInfo {
     pub opened: Timestamp,
     /// Who used it last.
     pub process: Process,
-    /// The latest that is known: it stays when later events come without.
-    pub socket: Socket,
+    /// By direction, the latest that is known: it stays when later events come without.
+    pub sockets: [Socket; 2],
     /// Where the process runs, if that is known to be a container.
     pub container: Option<Arc<Container>>,
 }
@@ -41,16 +41,29 @@ pub struct Container {
 }
 
 impl ConnectionInfo {
-    pub(crate) fn update(&mut self, process: &Process, socket: Socket) {
+    pub(crate) fn update(&mut self, process: &Process, of: Option<Direction>, socket: Socket) {
         if self.process != *process {
             self.process = process.clone();
         }
-        self.socket.fd = socket.fd.or(self.socket.fd);
+        let Some(direction) = of else { return };
+        let kept = &mut self.sockets[direction as usize];
+        kept.fd = socket.fd.or(kept.fd);
         let known = |address| !matches!(address, Address::Unknown(_));
-        let tells_more = socket.address != Address::default() && !known(self.socket.address);
+        let tells_more = socket.address != Address::default() && !known(kept.address);
         if known(socket.address) || tells_more {
-            self.socket.address = socket.address;
+            kept.address = socket.address;
         }
+    }
+
+    /// What carries one direction.
+    pub fn carries(&self, direction: Direction) -> Socket {
+        self.sockets[direction as usize]
+    }
+
+    /// What carries it, for what has no direction.
+    pub fn socket(&self) -> Socket {
+        let [received, sent] = self.sockets;
+        if sent == Socket::default() { received } else { sent }
     }
 }
 

@@ -152,6 +152,7 @@ impl Pipeline {
                 time: of.time,
                 key,
                 process: &of.process,
+                direction: None,
                 socket: of.socket,
             };
             let (flow, _) = self.flows.get_or_create(arrival);
@@ -201,6 +202,7 @@ impl Pipeline {
             time,
             key,
             process,
+            direction: Some(direction),
             socket,
         });
         let mut target = Target {

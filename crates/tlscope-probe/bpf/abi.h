@@ -211,7 +211,7 @@ enum connection_flag {
 	CONNECTION_WRAPPED = 4, /* the objects do not lead to a socket */
 	CONNECTION_BORN = 8,	/* its first call is seen, and all after it */
 	CONNECTION_UNDER = 16,	/* its socket is that of a call inside its own */
-	CONNECTION_NAMED = 32,	/* its ClientHello told its socket */
+	CONNECTION_NAMED = 32,	/* its hellos tell its sockets */
 };
 
 /* What carries a connection in one direction. */
@@ -229,6 +229,8 @@ struct connection {
 	struct carrier carriers[2]; /* by direction; most have one socket for both */
 	__u32 side;		    /* enum side */
 	__u32 flags;		    /* enum connection_flag */
+	__u32 sought;		    /* calls that found no hello of the other direction */
+	__u32 reserved;
 };
 
 #endif

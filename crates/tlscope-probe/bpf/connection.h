@@ -42,13 +42,18 @@ static __always_inline struct connection *connection_get(__u64 object)
 	return bpf_map_lookup_elem(&connections, &key);
 }
 
-/* Of a connection that is read and written through one socket, either direction tells it. */
+/*
+ * A library reads and writes through one socket, save where it is seen to use two: so either
+ * direction tells it. What the program does with its own hands is known as far as it is seen.
+ */
 static __always_inline const struct socket_address *
 connection_address(const struct connection *connection, enum direction direction)
 {
 	const struct socket_address *own = &connection->carriers[direction].address;
 
-	return own->family ? own : &connection->carriers[!direction].address;
+	if (own->family || connection->flags & CONNECTION_NAMED)
+		return own;
+	return &connection->carriers[!direction].address;
 }
 
 static __always_inline bool carrier_is(const struct carrier *carrier, __u64 sock, __u32 port_pair)

@@ -13,8 +13,6 @@
 /* RFC 8446, sections 4 and 5.1. */
 #define RECORD_HANDSHAKE	22
 #define RECORD_APPLICATION_DATA 23
-#define MESSAGE_CLIENT_HELLO	1
-#define MESSAGE_SERVER_HELLO	2
 
 /* (c *Conn) writeRecordLocked(typ recordType, data []byte) (int, error) */
 enum {
@@ -37,20 +35,31 @@ enum {
 
 /*
  * Each side's first message begins a connection: the collector may have put it
- * where another one was. On the same socket it is a renegotiation.
+ * where another one was. On the same socket it is a renegotiation. A server's
+ * comes from within the call that received the client's: by which socket, stays.
  */
-static __always_inline void hello_written(void *ctx, const struct go_layout *layout, __u64 bias,
-					  __u64 object, __u64 message)
+static __always_inline void hello_written(struct pt_regs *ctx, const struct go_layout *layout,
+					  __u64 bias, __u64 object, __u64 message)
 {
-	const struct connection *connection = connection_find(object);
+	struct connection *connection = connection_find(object);
+	struct carrier received;
 	__u8 type = 0;
+	bool met;
 
 	if (!connection || bpf_probe_read_user(&type, sizeof(type), (void *)message) ||
 	    (type != MESSAGE_CLIENT_HELLO && type != MESSAGE_SERVER_HELLO))
 		return;
-	if ((connection->flags & CONNECTION_CLOSED) ||
-	    !go_socket_is(layout, bias, object, connection))
-		connection_end(ctx, object, true);
+	if (!(connection->flags & CONNECTION_CLOSED) &&
+	    go_socket_is(layout, bias, object, connection))
+		return;
+	met = type == MESSAGE_SERVER_HELLO && go_call_is_settled(ctx, layout, object);
+	received = connection->carriers[DIRECTION_RECEIVED];
+	connection_end(ctx, object, true);
+	if (!met)
+		return;
+	connection = connection_get(object);
+	if (connection)
+		connection->carriers[DIRECTION_RECEIVED] = received;
 }
 
 /*

@@ -309,4 +309,29 @@ static __always_inline bool go_frame_pop(struct frame *call, struct pt_regs *ctx
 	return false;
 }
 
+/* Whether a call on the connection is under way that has touched its socket. */
+static __always_inline bool go_call_is_settled(struct pt_regs *ctx, const struct go_layout *layout,
+					       __u64 object)
+{
+	struct go_process process;
+	struct go_stack stack;
+	const struct goroutine *goroutine;
+	int i;
+
+	if (!go_process_of(&process, ctx, layout) || !go_stack(&stack, ctx, &process))
+		return false;
+	goroutine = bpf_map_lookup_elem(&goroutines, &stack.key);
+	if (!goroutine)
+		return false;
+#pragma unroll
+	for (i = 0; i < FRAMES_MAX; i++) {
+		const struct go_frame *frame = &goroutine->frames[i];
+
+		if (i < goroutine->depth && frame->call.object == object && frame->call.settled &&
+		    go_frame_is_live(frame, &stack))
+			return true;
+	}
+	return false;
+}
+
 #endif

@@ -2,9 +2,10 @@
 /*
  * Connections whose calls touch no socket, because the program carries the
  * records between the library and the socket itself (Node, asyncio, Qt). The
- * client random names such a connection on both sides: it stands in the
- * connection object, and in the clear in the ClientHello that the program
- * sends or receives. Only where the socket tracepoints are (6.3), and CO-RE.
+ * randoms name such a connection on both sides: they stand in the connection
+ * object, and in the clear in the hellos that the program sends and receives.
+ * Each hello tells the socket of its own direction, for they may be two. Only
+ * where the socket tracepoints are (6.3), and CO-RE.
  */
 #ifndef TLSCOPE_HELLO_H
 #define TLSCOPE_HELLO_H
@@ -29,17 +30,43 @@ struct {
 	__type(value, struct carrier);
 } hellos SEC(".maps");
 
+/* Of the hello at the beginning of these bytes, with its record's head or without. */
+static __always_inline bool hello_random(__u8 *random, __u64 at, int length)
+{
+	struct record_head head;
+	struct hello hello;
+	__u64 retry;
+
+	if (bpf_probe_read_user(&head, sizeof(head), (void *)at))
+		return false;
+	if (head.content_type == CONTENT_HANDSHAKE && head.version[0] == VERSION_MAJOR) {
+		at += sizeof(head);
+		length -= sizeof(head);
+	} else if (head.content_type != MESSAGE_CLIENT_HELLO &&
+		   head.content_type != MESSAGE_SERVER_HELLO) {
+		return false;
+	}
+	if (length < (int)sizeof(hello) || bpf_probe_read_user(&hello, sizeof(hello), (void *)at) ||
+	    hello.version[0] != VERSION_MAJOR)
+		return false;
+	if (hello.message_type != MESSAGE_CLIENT_HELLO &&
+	    hello.message_type != MESSAGE_SERVER_HELLO)
+		return false;
+	__builtin_memcpy(&retry, hello.random, sizeof(retry));
+	__builtin_memcpy(random, hello.random, sizeof(hello.random));
+	return retry != RETRY_RANDOM_HEAD;
+}
+
 /* Bytes went through a socket outside of any TLS call. Global: it has a stack of its own. */
 __noinline int hello_passes(__u64 sock, int length, __u64 direction)
 {
 	struct sock *sk = (struct sock *)sock;
 	const struct uring_use *use = NULL;
-	struct client_hello hello;
 	struct carrier value = {};
 	struct hello_key key = {};
 	__u64 at;
 
-	if (length < (int)sizeof(hello) || !wanted())
+	if (length < (int)sizeof(struct hello) || !wanted())
 		return 0;
 	at = syscall_buffer(syscall_registers());
 	if (!at) {
@@ -48,10 +75,7 @@ __noinline int hello_passes(__u64 sock, int length, __u64 direction)
 			return 0;
 		at = uring_buffer(use);
 	}
-	if (!at || bpf_probe_read_user(&hello, sizeof(hello), (void *)at))
-		return 0;
-	if (hello.content_type != CONTENT_HANDSHAKE || hello.record_version[0] != VERSION_MAJOR ||
-	    hello.message_type != MESSAGE_CLIENT_HELLO || hello.version[0] != VERSION_MAJOR)
+	if (!at || !hello_random(key.random, at, length))
 		return 0;
 	/* A ring's request may run in the middle of another socket's call. */
 	value.address.fd = use ? use->fd : syscall_fd(sk);
@@ -59,10 +83,9 @@ __noinline int hello_passes(__u64 sock, int length, __u64 direction)
 		return 0;
 	key.pid = bpf_get_current_pid_tgid() >> 32;
 	key.direction = direction;
-	__builtin_memcpy(key.random, hello.random, sizeof(key.random));
 	/*
-	 * A relay in the same process passes a hello on: the client sent it
-	 * first, the server receives it last.
+	 * A relay in the same process passes a hello on: its author sent it
+	 * first, its addressee receives it last.
 	 */
 	sock_address(&value.address, sk);
 	value.sock = (__u64)sk;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
- * The socket of a connection whose calls touch none: the one that its
- * ClientHello passed.
+ * The sockets of a connection whose calls touch none: those that its hellos
+ * passed.
  */
 #ifndef TLSCOPE_IDENTITY_H
 #define TLSCOPE_IDENTITY_H
@@ -19,44 +19,92 @@ static __always_inline void mark_older(struct connection *connection, const stru
 }
 
 #ifdef TLSCOPE_CORE
-static __always_inline bool random_of(struct hello_key *key, const struct image *image,
-				      __u64 object)
+/* Where the client random stands in the target; 0: not known. */
+static __always_inline __u64 random_place(const struct image *image, __u64 object)
 {
-	const __u64 *words = (const __u64 *)key->random;
-	__u64 at;
-
 	/* Else the path does not begin at the connection. */
 	if (!image->client_random.steps || image->random_arg != image->connection_arg)
-		return false;
-	at = field_address(object, &image->client_random);
-	return at && !bpf_probe_read_user(key->random, sizeof(key->random), (void *)at) && words[0];
+		return 0;
+	return field_address(object, &image->client_random);
+}
+
+static __always_inline bool random_read_at(struct hello_key *key, __u64 at)
+{
+	const __u64 *words = (const __u64 *)key->random;
+
+	return !bpf_probe_read_user(key->random, sizeof(key->random), (void *)at) && words[0];
 }
 
 /*
- * To be called when a call returns. A client has a random before its hello is
- * sent, a server after it was received: so the first sight tells which it is.
+ * A client has a random before its hello is sent, a server after it was
+ * received: so the first sight tells which it is.
  */
+static __always_inline void client_hello_identify(struct connection *connection,
+						  struct hello_key *key, __u64 random)
+{
+	const struct carrier none = {.address = {.fd = -1}};
+	const struct carrier *found;
+
+	if (!random_read_at(key, random))
+		return;
+	if (connection->side == SIDE_UNKNOWN)
+		connection->side = hello_find(key, DIRECTION_RECEIVED) ? SIDE_SERVER : SIDE_CLIENT;
+	found =
+	    hello_find(key, connection->side == SIDE_SERVER ? DIRECTION_RECEIVED : DIRECTION_SENT);
+	if (!found)
+		return;
+	connection->flags |= CONNECTION_NAMED;
+	if (connection->side == SIDE_SERVER) {
+		connection->carriers[DIRECTION_RECEIVED] = *found;
+		connection->carriers[DIRECTION_SENT] = none;
+	} else {
+		connection->carriers[DIRECTION_RECEIVED] = none;
+		connection->carriers[DIRECTION_SENT] = *found;
+	}
+}
+
+/*
+ * The server's random stands beside the client's, on one side or the other: in OpenSSL, LibreSSL,
+ * BoringSSL and GnuTLS. Where it does not, what is read there has passed no socket.
+ */
+static __always_inline void server_hello_identify(struct connection *connection,
+						  struct hello_key *key, __u64 random)
+{
+	const bool server = connection->side == SIDE_SERVER;
+	const enum direction direction = server ? DIRECTION_SENT : DIRECTION_RECEIVED;
+	const struct carrier *found = NULL;
+
+	if (random_read_at(key, random - RANDOM_LEN))
+		found = hello_find(key, direction);
+	if (!found && random_read_at(key, random + RANDOM_LEN))
+		found = hello_find(key, direction);
+	if (!found)
+		connection->sought++;
+	else if (server)
+		connection->carriers[DIRECTION_SENT] = *found;
+	else
+		connection->carriers[DIRECTION_RECEIVED] = *found;
+}
+
+/* To be called when a call returns. */
 static __always_inline void connection_identify(void *ctx, struct connection *connection,
 						__u64 object)
 {
 	const struct image *image = image_of(ctx);
-	const struct carrier *found;
 	struct hello_key key = {};
+	__u64 random;
 
 	if (!image)
 		return;
-	mark_older(connection, image);
-	if (!random_of(&key, image, object))
-		return;
+	random = random_place(image, object);
 	key.pid = bpf_get_current_pid_tgid() >> 32;
-	if (connection->side == SIDE_UNKNOWN)
-		connection->side = hello_find(&key, DIRECTION_RECEIVED) ? SIDE_SERVER : SIDE_CLIENT;
-	found =
-	    hello_find(&key, connection->side == SIDE_SERVER ? DIRECTION_RECEIVED : DIRECTION_SENT);
-	if (found) {
-		connection_carry(connection, found);
-		connection->flags |= CONNECTION_NAMED;
+	if (!(connection->flags & CONNECTION_NAMED)) {
+		mark_older(connection, image);
+		if (random)
+			client_hello_identify(connection, &key, random);
 	}
+	if (connection->flags & CONNECTION_NAMED)
+		server_hello_identify(connection, &key, random);
 }
 #else
 static __always_inline void connection_identify(void *ctx, struct connection *connection,

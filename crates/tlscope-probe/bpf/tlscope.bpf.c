@@ -81,16 +81,23 @@ static __always_inline __u64 ahead_settle(struct connection *connection, __u64 l
 	return ahead;
 }
 
+/* Calls at whose return a hello of the other direction is looked for. */
+#define SOUGHT_MAX 64
+
 /*
  * No socket is known, or one that may be another connection's: that of a call
  * which a callback made inside this one's. Until data flows, a hello may tell.
  */
 static __always_inline bool connection_is_unsure(const struct connection *connection)
 {
+	if (connection->flags & CONNECTION_NAMED)
+		return connection->sought < SOUGHT_MAX &&
+		       (!connection->carriers[0].address.family ||
+			!connection->carriers[1].address.family);
 	if (!connection_address(connection, DIRECTION_SENT)->family)
 		return true;
-	return (connection->flags & (CONNECTION_UNDER | CONNECTION_NAMED)) == CONNECTION_UNDER &&
-	       !connection->total[0] && !connection->total[1];
+	return connection->flags & CONNECTION_UNDER && !connection->total[0] &&
+	       !connection->total[1];
 }
 
 /* A call ends. Also one that failed may have made its connection known. */

@@ -7,13 +7,17 @@
 
 #include "base.h"
 
-/* RFC 8446, sections 4.1.2 and 5.1: a record, a message, its version, the random. */
-struct client_hello {
+/* RFC 8446, section 5.1. */
+struct record_head {
 	__u8 content_type;
-	__u8 record_version[2];
-	__u8 record_length[2];
+	__u8 version[2];
+	__u8 length[2];
+} __attribute__((packed));
+
+/* RFC 8446, sections 4.1.2 and 4.1.3: both hellos begin alike. */
+struct hello {
 	__u8 message_type;
-	__u8 message_length[3];
+	__u8 length[3];
 	__u8 version[2];
 	__u8 random[RANDOM_LEN];
 } __attribute__((packed));
@@ -22,8 +26,12 @@ struct client_hello {
 #define CONTENT_HANDSHAKE    22
 #define CONTENT_LAST	     26 /* ACK of DTLS 1.3: RFC 9147, section 4 */
 #define MESSAGE_CLIENT_HELLO 1
+#define MESSAGE_SERVER_HELLO 2
 #define VERSION_MAJOR	     3
 #define VERSION_MAJOR_DTLS   254
+
+/* The random of every HelloRetryRequest begins so: RFC 8446, section 4.1.3. */
+#define RETRY_RANDOM_HEAD 0x11619ae574ad21cfULL
 
 static __always_inline bool record_begins(__u64 at, bool of_handshake)
 {

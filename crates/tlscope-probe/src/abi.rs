@@ -263,6 +263,8 @@ abi_struct! {
         carriers: [Carrier; 2],
         side: u32,
         flags: u32,
+        sought: u32,
+        reserved: u32,
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::Comm;
+use crate::event::{Address, Comm};
 
 fn key(object: u64) -> ConnectionKey {
     ConnectionKey {
@@ -22,6 +22,7 @@ fn arrive(table: &mut FlowTable<()>, object: u64, time: u64) -> bool {
             time,
             key: key(object),
             process: &process,
+            direction: None,
             socket,
         })
         .1
@@ -232,6 +233,7 @@ fn an_object_used_again_within_a_millisecond_is_another_connection() {
             time: Timestamp(generation),
             key,
             process: &process,
+            direction: None,
             socket: Socket::default(),
         };
         let (flow, created) = table.get_or_create(arrival);
@@ -241,4 +243,41 @@ fn an_object_used_again_within_a_millisecond_is_another_connection() {
     }
     assert_ne!(ids[0], ids[1]);
     assert_eq!(table.expired(Timestamp(2_000_000_000)).len(), 2);
+}
+
+#[test]
+fn each_direction_keeps_the_socket_that_is_known_of_it() {
+    let mut table: FlowTable<()> = FlowTable::new(8, Duration::from_secs(1));
+    let process = Process {
+        pid: 1,
+        tid: 1,
+        uid: 0,
+        comm: Comm::default(),
+    };
+    let mut arrive = |direction, socket| {
+        let arrival = Arrival {
+            time: Timestamp(1),
+            key: key(1),
+            process: &process,
+            direction,
+            socket,
+        };
+        table.get_or_create(arrival).0.info.clone()
+    };
+    let on = |fd| Socket {
+        fd: Some(fd),
+        address: Address::Unix,
+    };
+    let of = |info: &ConnectionInfo| {
+        [Direction::Received, Direction::Sent].map(|direction| info.carries(direction))
+    };
+    let info = arrive(Some(Direction::Received), on(3));
+    assert_eq!(of(&info), [on(3), Socket::default()]);
+    assert_eq!(info.socket(), on(3));
+    let info = arrive(Some(Direction::Sent), on(4));
+    assert_eq!(of(&info), [on(3), on(4)]);
+    assert_eq!(info.socket(), on(4));
+    for direction in [Some(Direction::Sent), None] {
+        assert_eq!(of(&arrive(direction, Socket::default())), [on(3), on(4)]);
+    }
 }

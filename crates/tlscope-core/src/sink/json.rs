@@ -71,7 +71,7 @@ impl<W: Write> JsonSink<W> {
         push_time(&mut object, connection.opened);
         object.display("id", &connection.id);
         push_process(&mut object, &connection.process);
-        push_socket(&mut object, connection.socket);
+        push_socket(&mut object, connection.socket());
         if let Some(container) = &connection.container {
             object.text("container", &container.id);
             if let Some(pod) = &container.pod {
@@ -95,7 +95,7 @@ impl<W: Write> JsonSink<W> {
         push_time(&mut object, block.time);
         object.display("id", &block.connection.id);
         push_process(&mut object, block.process);
-        push_socket(&mut object, block.connection.socket);
+        push_socket(&mut object, block.connection.carries(block.direction));
         object.text("direction", block.direction.name());
         object.number("offset", block.offset);
         object.number("length", block.payload.len() as u64);
@@ -120,7 +120,7 @@ impl<W: Write> JsonSink<W> {
         push_time(&mut object, message.time);
         object.display("id", &message.connection.id);
         push_process(&mut object, message.process);
-        push_socket(&mut object, message.connection.socket);
+        push_socket(&mut object, message.connection.carries(message.direction));
         object.text("direction", message.direction.name());
         object.text("name", message.kind.name());
         object.number("type", u64::from(message.kind.number()));

@@ -70,7 +70,8 @@ impl<W: Write> TextSink<W> {
         let color = color_of(block.direction);
         self.colored(color, |out| {
             out.extend_from_slice(b"UUID:");
-            push_identity(out, block.process, block.connection.socket, block.direction);
+            let socket = block.connection.carries(block.direction);
+            push_identity(out, block.process, socket, block.direction);
             let (kind, length) = (block.kind, block.payload.len());
             write!(
                 out,
@@ -151,7 +152,7 @@ impl<W: Write> TextSink<W> {
         push_identity(
             &mut identity,
             &connection.process,
-            connection.socket,
+            connection.carries(direction),
             direction,
         );
         let identity = String::from_utf8_lossy(&identity);
@@ -173,10 +174,10 @@ impl<W: Write> TextSink<W> {
         let ConnectionInfo {
             id,
             ref process,
-            socket,
             ref container,
             ..
         } = *connection;
+        let socket = connection.socket();
         let fd = socket.fd.map(|fd| format!(", fd {fd}")).unwrap_or_default();
         let peer = match socket.address {
             Address::Unknown(why) => format!("address unknown: {why}"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::fields;
 use crate::decode::{Finished, Head, MessageKind, Start, Timing};
 use crate::event::{Address, Direction, Timestamp};
-use crate::item::{ConnectionId, ConnectionInfo, Message};
+use crate::item::{ConnectionId, Message};
 use crate::sink::canonical;
 use crate::sink::json::push_base64;
 use crate::sink::json::writer::Object;
@@ -40,15 +40,14 @@ struct Side {
 
 impl Entry {
     pub(super) fn new(message: &Message<'_>) -> Self {
-        let ConnectionInfo { id, socket, .. } = message.connection;
         let is_request = matches!(
             message.kind,
             MessageKind::Http1Request | MessageKind::Http2Request
         );
         Self {
             begun: message.time,
-            connection: *id,
-            address: socket.address,
+            connection: message.connection.id,
+            address: message.connection.carries(message.direction).address,
             serves: is_request == (message.direction == Direction::Received),
             pid: message.process.pid,
             comm: message.process.comm.to_string(),
