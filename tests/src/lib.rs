@@ -7,15 +7,18 @@
 
 pub mod capture;
 pub mod certificates;
+pub mod cgroup;
 pub mod digest;
 pub mod fixtures;
 pub mod flows;
 pub mod gnutls;
 pub mod go;
 pub mod har;
+pub mod jail;
 pub mod kernels;
 pub mod keylog;
 pub mod messages;
+pub mod mixture;
 pub mod network;
 pub mod nss;
 pub mod openssl;

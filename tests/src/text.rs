@@ -1,6 +1,7 @@
 //! The default output: header lines and what stands under them.
 
-/// `UUID:<pid>_<tid>_<comm>_<fd>_<direction>_<tuple>, Name:..., Type:..., Length:...`.
+/// `UUID:<pid>_<tid>_<comm>_<fd>_<direction>_<tuple>, Name:..., Type:..., Length:...`, and in a
+/// container `, Container:...` and `, Pod:...`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     pub pid: u32,
@@ -13,6 +14,8 @@ pub struct Block {
     pub name: String,
     pub number: u32,
     pub length: u64,
+    pub container: Option<String>,
+    pub pod: Option<String>,
     /// All up to the next header, without the blank line at its end.
     pub body: String,
 }
@@ -60,6 +63,26 @@ impl Blocks {
         self.all.iter().filter(|b| b.pid == pid).collect()
     }
 
+    /// Of `--raw`, where bodies are any bytes.
+    #[track_caller]
+    pub fn parse_raw(mut output: &[u8]) -> Vec<(Block, Vec<u8>)> {
+        let mut blocks = Vec::new();
+        while let Some(at) = output.iter().position(|&b| b == b'\n') {
+            let line = String::from_utf8_lossy(&output[..at]);
+            let block = header(&line).unwrap_or_else(|| panic!("no header: {line}"));
+            let (body, rest) = output[at + 1..].split_at(block.length as usize);
+            let end: &[u8] = if body.ends_with(b"\n") {
+                b"\n"
+            } else {
+                b"\n\n"
+            };
+            let rest = rest.strip_prefix(end);
+            output = rest.expect("a blank line ends a block");
+            blocks.push((block, body.to_vec()));
+        }
+        blocks
+    }
+
     /// The blocks of one direction of a process.
     pub fn direction(&self, pid: u32, direction: u32) -> Vec<&Block> {
         self.all
@@ -78,7 +101,9 @@ fn exchange(line: &str) -> Option<&str> {
 fn header(line: &str) -> Option<Block> {
     let (identity, rest) = line.strip_prefix("UUID:")?.split_once(", Name:")?;
     let (name, rest) = rest.split_once(", Type:")?;
-    let (number, length) = rest.split_once(", Length:")?;
+    let (number, rest) = rest.split_once(", Length:")?;
+    let (rest, pod) = cut(rest, ", Pod:");
+    let (length, container) = cut(rest, ", Container:");
     // The comm may hold underscores; neither end does.
     let (pid, rest) = identity.split_once('_')?;
     let (tid, rest) = rest.split_once('_')?;
@@ -95,8 +120,18 @@ fn header(line: &str) -> Option<Block> {
         name: name.to_owned(),
         number: number.parse().ok()?,
         length: length.parse().ok()?,
+        container,
+        pod,
         body: String::new(),
     })
+}
+
+/// What stands before and behind.
+fn cut<'a>(text: &'a str, at: &str) -> (&'a str, Option<String>) {
+    match text.split_once(at) {
+        Some((before, behind)) => (before, Some(behind.to_owned())),
+        None => (text, None),
+    }
 }
 
 #[cfg(test)]

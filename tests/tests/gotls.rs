@@ -104,7 +104,11 @@ fn addresses_of_every_carrier() {
             talk.assert_captured_with_addresses(&records);
             let connections = records.of(talk.pid);
             for carriers in connections.iter().flat_map(|c| &c.carriers) {
-                assert_eq!(carriers.len(), 1, "of all data, the first too: {carriers:?}");
+                assert_eq!(
+                    carriers.len(),
+                    1,
+                    "of all data, the first too: {carriers:?}"
+                );
             }
         }
     }

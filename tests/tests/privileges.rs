@@ -12,6 +12,7 @@ use tlscope_tests::program::{run, tool};
 use tlscope_tests::{Capture, KIB, Peer, Scene, Tlscope, wait};
 
 const CAP_BPF: u64 = 1 << 39;
+const CAP_CHECKPOINT_RESTORE: u64 = 1 << 40;
 const CAP_PERFMON: u64 = 1 << 38;
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
@@ -83,7 +84,9 @@ fn threads_that_handle_data_have_no_privilege() {
     settled(capture.pid(), searching);
     wait::until("threads that attach to keep what that takes", || {
         let threads = threads(capture.pid());
-        let kept = |name: &&str| threads[*name].permitted == searching | CAP_PERFMON;
+        let kept = |name: &&str| {
+            threads[*name].permitted == searching | CAP_PERFMON | CAP_CHECKPOINT_RESTORE
+        };
         ["targets", "code"].iter().all(kept).then_some(())
     });
     let talk = Peer::default().sizes(300 * KIB, 300 * KIB).run(&scene);

@@ -3,10 +3,9 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use tlscope_tests::jail::Memory;
 use tlscope_tests::peer::compiled;
-use tlscope_tests::program::must;
 use tlscope_tests::python::{PythonServer, Script, client};
 use tlscope_tests::{Peer, SYSTEM_LIBSSL, Scene, Tlscope};
 
@@ -78,27 +77,6 @@ fn a_library_that_was_deleted_while_in_use_is_captured() {
     let stderr = &captured.finished.stderr;
     let shown = format!("{}: OpenSSL", library.display());
     assert!(stderr.contains(&shown), "{stderr}");
-}
-
-/// A file system in memory that goes with the test.
-struct Memory(PathBuf);
-
-impl Memory {
-    fn mount(path: PathBuf) -> Self {
-        fs::create_dir_all(&path).expect("a directory to mount on");
-        must(
-            Command::new("mount")
-                .args(["-t", "tmpfs", "none"])
-                .arg(&path),
-        );
-        Self(path)
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        must(Command::new("umount").arg("-l").arg(&self.0));
-    }
 }
 
 /// Two containers of one image: an overlay each over one lower directory, seen in a mount

@@ -35,9 +35,18 @@ pub struct ConnectionInfo {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
+    /// 64 hexadecimal digits, or a name.
     pub id: String,
     /// The uid of the Kubernetes pod.
     pub pod: Option<String>,
+}
+
+/// A container's id as `docker ps` shows it; a name stays whole.
+pub fn short_id(id: &str) -> &str {
+    const DIGITS: usize = 64;
+    const SHOWN: usize = 12;
+    let is_id = id.len() == DIGITS && id.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_id { &id[..SHOWN] } else { id }
 }
 
 impl ConnectionInfo {
@@ -63,7 +72,11 @@ impl ConnectionInfo {
     /// What carries it, for what has no direction.
     pub fn socket(&self) -> Socket {
         let [received, sent] = self.sockets;
-        if sent == Socket::default() { received } else { sent }
+        if sent == Socket::default() {
+            received
+        } else {
+            sent
+        }
     }
 }
 

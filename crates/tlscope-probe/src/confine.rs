@@ -25,6 +25,8 @@ pub enum Duty {
     Attach(AttachMode),
     /// Look into other users' processes and read their libraries.
     Search,
+    /// Open what processes map where no path leads to it: deleted files, other mount namespaces.
+    Mapped,
     /// Create files where only the directory's owner may.
     CreateFiles,
 }
@@ -33,14 +35,19 @@ impl Duty {
     fn capabilities(self) -> CapabilitySet {
         // CAP_BPF and CAP_PERFMON are part of CAP_SYS_ADMIN before 5.8.
         let split = CapabilitySet::BPF | CapabilitySet::PERFMON;
-        let is_split = highest_capability() >= split.bits().ilog2();
+        let has = |set: CapabilitySet| highest_capability() >= set.bits().ilog2();
+        let is_split = has(split);
         match self {
             Self::Maps if is_split => CapabilitySet::BPF,
             Self::Attach(AttachMode::Session | AttachMode::Multi) if is_split => split,
             // Opening a uprobe as a perf event takes more than CAP_PERFMON (seen on 6.18).
             Self::Attach(_) if is_split => split | CapabilitySet::SYS_ADMIN,
-            Self::Maps | Self::Attach(_) => CapabilitySet::SYS_ADMIN,
             Self::Search => CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH,
+            // 5.9; before, /proc/PID/map_files takes more.
+            Self::Mapped if has(CapabilitySet::CHECKPOINT_RESTORE) => {
+                CapabilitySet::CHECKPOINT_RESTORE
+            }
+            Self::Maps | Self::Attach(_) | Self::Mapped => CapabilitySet::SYS_ADMIN,
             Self::CreateFiles => CapabilitySet::DAC_OVERRIDE,
         }
     }

@@ -9,6 +9,7 @@ mod loader;
 mod maps;
 mod overlay;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -21,6 +22,25 @@ use crate::image::{FoundBy, ImageId, Target};
 use crate::names::Search;
 use maps::Mapping;
 
+/// Root directories remembered. More on one machine are searched anew.
+const ROOTS_MAX: usize = 16_384;
+
+/// The root directory of a process, in its mount namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Place {
+    namespace: PathBuf,
+    directory: ImageId,
+}
+
+impl Place {
+    fn of(process: &Path) -> Option<Self> {
+        Some(Self {
+            namespace: fs::read_link(process.join("ns/mnt")).ok()?,
+            directory: ImageId::of(&fs::metadata(process.join("root")).ok()?),
+        })
+    }
+}
+
 #[derive(Debug)]
 pub struct Finder {
     searches: Vec<Search>,
@@ -28,6 +48,8 @@ pub struct Finder {
     root: PathBuf,
     /// Images handed out, and other numbers under which they may be met.
     seen: HashSet<ImageId>,
+    /// Root directories that were searched.
+    roots: HashSet<Place>,
     /// One maps file after the other is read into this.
     buffer: Vec<u8>,
     last: ScanReport,
@@ -60,6 +82,7 @@ impl Finder {
             searches: searches.to_vec(),
             root: root.to_owned(),
             seen: HashSet::new(),
+            roots: HashSet::new(),
             buffer: Vec::with_capacity(256 * 1024),
             last: ScanReport::default(),
         }
@@ -115,6 +138,45 @@ impl Finder {
                     found_by,
                 });
             }
+        }
+        targets
+    }
+
+    /// What the loader would find in the root directory of a process, the first time that this
+    /// root is met: a container's programs map it some time after they begin.
+    pub fn loader_of(&mut self, pid: u32) -> Vec<Target> {
+        let process = self.root.join("proc").join(pid.to_string());
+        let root = process.join("root");
+        let Some(place) = Place::of(&process) else {
+            return Vec::new();
+        };
+        if self.roots.len() >= ROOTS_MAX {
+            self.roots.clear();
+        }
+        let own = Place::of(&self.root.join("proc/self"));
+        if own.as_ref() == Some(&place) || !self.roots.insert(place) {
+            return Vec::new();
+        }
+        let mut targets = Vec::new();
+        for shown in loader::libraries(&root, |name| self.has_name(name)) {
+            let shown = shown.as_os_str().as_bytes();
+            let path = below(&root, shown);
+            let Some(image) = loader::native_elf(&path) else {
+                continue;
+            };
+            let real = self.behind_overlay(pid, image, shown);
+            let known = |image| self.seen.contains(&image);
+            if known(image) || real.is_some_and(known) {
+                continue;
+            }
+            self.seen.extend([image].into_iter().chain(real));
+            targets.push(Target {
+                image,
+                path,
+                shown: String::from_utf8_lossy(shown).into_owned(),
+                users: vec![pid],
+                found_by: FoundBy::OtherRoot,
+            });
         }
         targets
     }
@@ -190,7 +252,7 @@ impl Finder {
     }
 
     fn add(&self, pid: u32, mapping: &Mapping<'_>, found_by: FoundBy, found: &mut Found) {
-        let real = self.behind_overlay(pid, mapping);
+        let real = self.behind_overlay(pid, mapping.image, &mapping.path);
         if real.is_some_and(|real| self.seen.contains(&real)) {
             // Probed already under its real number; not again under this one.
             return;
@@ -217,7 +279,7 @@ impl Finder {
     fn locate(&self, pid: u32, mapping: &Mapping<'_>) -> Option<PathBuf> {
         let process = self.root.join("proc").join(pid.to_string());
         let plain = below(&self.root, &mapping.path);
-        let rooted = below(&process.join("root"), &mapping.path);
+        let rooted = below(&process.join("root"), &in_root(&process, &mapping.path));
         let mapped = process.join("map_files").join(mapping.range());
         let id = |path: &PathBuf| fs::metadata(path).ok().map(|file| ImageId::of(&file));
         let exact = [&plain, &rooted, &mapped]
@@ -236,15 +298,16 @@ impl Finder {
     }
 
     /// The numbers of the file in an overlay's layer, for a file seen through the overlay.
-    fn behind_overlay(&self, pid: u32, mapping: &Mapping<'_>) -> Option<ImageId> {
+    fn behind_overlay(&self, pid: u32, image: ImageId, path: &[u8]) -> Option<ImageId> {
         // File systems without a device of their own, overlays among them, have major 0.
-        if mapping.image.dev.0 != 0 {
+        if image.dev.0 != 0 {
             return None;
         }
         let process = self.root.join("proc").join(pid.to_string());
         let mounts = fs::read(process.join("mountinfo")).ok()?;
-        let above = fs::metadata(below(&process.join("root"), &mapping.path)).ok()?;
-        overlay::layer_paths(&mounts, mapping.image.dev, &mapping.path)
+        let path = in_root(&process, path);
+        let above = fs::metadata(below(&process.join("root"), &path)).ok()?;
+        overlay::layer_paths(&mounts, image.dev, &path)
             .iter()
             .filter_map(|path| fs::metadata(below(&self.root, path)).ok())
             .find(|layer| overlay::same_file(&above, layer))
@@ -298,6 +361,16 @@ impl Found {
             self.index.insert(image, at);
             self.index.insert(real, at);
         }
+    }
+}
+
+/// A mapped file's path in the root directory of its process. After chroot(2) maps still tells
+/// it from the root of the mount namespace, and so does the link to the process's own root.
+fn in_root<'a>(process: &Path, path: &'a [u8]) -> Cow<'a, [u8]> {
+    let link = fs::read_link(process.join("root")).unwrap_or_default();
+    match path.strip_prefix(link.as_os_str().as_bytes()) {
+        Some(inside) if inside.starts_with(b"/") => inside.into(),
+        _ => path.into(),
     }
 }
 

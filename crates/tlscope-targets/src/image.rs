@@ -46,6 +46,8 @@ pub enum FoundBy {
     Code,
     /// The dynamic loader would find it.
     Loader,
+    /// The dynamic loader of a container would find it, and nobody has mapped it yet.
+    OtherRoot,
     /// The user named it.
     Named,
 }

@@ -8,6 +8,7 @@ mod beside;
 mod blocks;
 pub(crate) mod claim;
 mod command;
+mod containers;
 pub(crate) mod images;
 mod keeper;
 pub(crate) mod known;
@@ -33,7 +34,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tlscope_core::event::{Event, Timestamp};
-use tlscope_core::item::Container;
 use tlscope_core::pipeline::{Pipeline, PipelineOptions};
 use tlscope_core::sink::SinkError;
 use tlscope_core::summary::CaptureCounters;
@@ -47,6 +47,7 @@ use crate::modules;
 use crate::{Exit, Failure};
 use attacher::Attacher;
 use command::Running;
+use containers::Containers;
 use images::Image;
 use keeper::{Keeper, Kept, Service};
 use known::Known;
@@ -87,9 +88,10 @@ pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     };
     let pipeline = Pipeline::new(pipeline_options(config), sinks);
     let reach = Reach::of(&attacher.tracer());
-    let receiver = Receiver::new(pipeline, recorder, reach);
-    let source = attacher.tracer().events().map_err(load_failure)?;
     let (watch, first) = found.unzip();
+    let containers = watch.as_ref().map(Watch::containers).unwrap_or_default();
+    let receiver = Receiver::new(pipeline, recorder, reach, containers);
+    let source = attacher.tracer().events().map_err(load_failure)?;
     announce_ready(config, began, first.as_ref())?;
     let mut command = Running::start(&config.run)?;
     let (service, keeper) = Service::new(attacher, watch);
@@ -274,18 +276,25 @@ struct Receiver {
     recorder: Option<Recorder>,
     clock: Clock,
     processes: Processes,
+    containers: Containers,
     reach: Reach,
     malformed: u64,
     failure: Option<SinkError>,
 }
 
 impl Receiver {
-    fn new(pipeline: Pipeline, recorder: Option<Recorder>, reach: Reach) -> Self {
+    fn new(
+        pipeline: Pipeline,
+        recorder: Option<Recorder>,
+        reach: Reach,
+        containers: Containers,
+    ) -> Self {
         Self {
             pipeline,
             recorder,
             clock: Clock::now(),
             processes: Processes::default(),
+            containers,
             reach,
             malformed: 0,
             failure: None,
@@ -315,12 +324,7 @@ impl Receiver {
         if let Event::Data(data) = &event {
             let pid = data.process.pid;
             if self.processes.meet(pid, data.time) {
-                let container = tlscope_targets::container(pid);
-                let container = container.map(|known| Container {
-                    id: known.id,
-                    pod: known.pod,
-                });
-                self.pipeline.introduce(pid, container);
+                self.pipeline.introduce(pid, self.containers.of(pid));
             }
         }
         let result = self.pipeline.event(event);

@@ -60,7 +60,7 @@ const BOOKWORM: Userland = Userland {
     openssl: "3.0",
     packages: &["libc6", "libssl3", "libgnutls30", "libnss3"],
 };
-const TRIXIE: Userland = Userland {
+pub const TRIXIE: Userland = Userland {
     suite: "trixie",
     openssl: "3.5",
     packages: &["libc6", "libssl3t64", "libgnutls30t64", "libnss3"],

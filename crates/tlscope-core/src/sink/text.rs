@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use super::Sink;
 use crate::decode::ViewPart;
 use crate::event::{Address, Direction, Process, Socket};
-use crate::item::{Block, ConnectionInfo, Gap, Item, Message, MessagePart};
+use crate::item::{Block, ConnectionInfo, Gap, Item, Message, MessagePart, short_id};
 use crate::summary::Summary;
 use escape::Shown;
 
@@ -78,7 +78,15 @@ impl<W: Write> TextSink<W> {
                 ", Name:{}, Type:{}, Length:{length}",
                 kind.name(),
                 kind.number()
-            )
+            )?;
+            let Some(container) = &block.connection.container else {
+                return Ok(());
+            };
+            write!(out, ", Container:{}", short_id(&container.id))?;
+            match &container.pod {
+                Some(pod) => write!(out, ", Pod:{pod}"),
+                None => Ok(()),
+            }
         })?;
         self.out.push(b'\n');
         self.payload(block)?;

@@ -154,6 +154,49 @@ fn a_library_in_another_root_is_opened_through_the_process() {
     );
 }
 
+/// After chroot(2): maps and the link tell both from the root of the mount namespace.
+#[test]
+fn a_library_below_a_root_directory_of_its_process_is_opened_in_there() {
+    let tree = Tree::new();
+    let jail = tree.0.join("jail");
+    let inside = tree.elf("/jail/lib/libssl.so.3");
+    let seen = jail.join("lib/libssl.so.3");
+    tree.process(21, &[(inside, &seen.to_string_lossy())]);
+    let root = tree.0.join("proc/21/root");
+    fs::remove_file(&root).unwrap();
+    symlink(&jail, &root).unwrap();
+    let targets = tree.finder().scan().unwrap();
+    assert_eq!(targets[0].image, inside);
+    assert_eq!(targets[0].path, root.join("lib/libssl.so.3"));
+}
+
+#[test]
+fn a_root_of_another_is_searched_once_and_before_its_library_is_mapped() {
+    let tree = Tree::new();
+    tree.elf("/lib/libssl.so.3");
+    let inside = tree.elf("/containers/a/usr/lib/libssl.so.3");
+    for (pid, root) in [(22, "containers/a"), (23, "containers/a"), (24, "")] {
+        tree.process(pid, &[]);
+        let link = tree.0.join(format!("proc/{pid}/root"));
+        fs::remove_file(&link).unwrap();
+        symlink(tree.0.join(root), &link).unwrap();
+        fs::create_dir(tree.0.join(format!("proc/{pid}/ns"))).unwrap();
+        symlink("mnt:[1]", tree.0.join(format!("proc/{pid}/ns/mnt"))).unwrap();
+    }
+    symlink("24", tree.0.join("proc/self")).unwrap();
+    let mut finder = tree.finder();
+    let found = finder.loader_of(22);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].image, inside);
+    assert_eq!(
+        found[0].path,
+        tree.0.join("proc/22/root/usr/lib/libssl.so.3")
+    );
+    assert_eq!(finder.loader_of(23), [], "the same root");
+    assert_eq!(finder.loader_of(24), [], "our own root");
+    assert_eq!(finder.loader_of(25), [], "it has ended");
+}
+
 #[test]
 fn a_deleted_library_is_opened_through_its_mapping() {
     let tree = Tree::new();

@@ -67,7 +67,8 @@ impl Image {
             match (target.found_by, error.downcast_ref()) {
                 // Their names promise nothing, or nothing that a process relies on. What cannot
                 // even be opened (a sealed memfd) is told by `tlscope list`.
-                (FoundBy::Code, _) | (FoundBy::Loader, Some(ImageError::NothingFound { .. })) => {}
+                (FoundBy::Code | FoundBy::OtherRoot, _)
+                | (FoundBy::Loader, Some(ImageError::NothingFound { .. })) => {}
                 (FoundBy::Mapped, Some(ImageError::NothingFound { .. })) => {
                     eprintln!("tlscope: {shown}: not probed: it holds no TLS library");
                 }

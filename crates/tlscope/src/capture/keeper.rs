@@ -149,7 +149,7 @@ pub(super) fn give_up_privileges(config: &Config) {
 
 /// Of the threads that search and attach.
 pub(super) fn keep_for_searching(mode: AttachMode) {
-    keep(&[Duty::Maps, Duty::Attach(mode), Duty::Search]);
+    keep(&[Duty::Maps, Duty::Attach(mode), Duty::Search, Duty::Mapped]);
 }
 
 fn keep(duties: &[Duty]) {

@@ -22,6 +22,7 @@ use tlscope_probe::rehearsal::Rehearsal;
 use tlscope_targets::{Finder, FoundBy, ImageId, ScanError, Target};
 
 use super::attacher::Attacher;
+use super::containers::Containers;
 use super::images::Image;
 use super::keeper::keep_for_searching;
 use super::known::{Known, Looks};
@@ -40,6 +41,7 @@ const MET_MAX: usize = 65_536;
 #[derive(Debug)]
 pub(crate) struct Watch {
     shared: Arc<Shared>,
+    containers: Containers,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -47,6 +49,7 @@ impl Watch {
     /// `watcher` has looked at everything since `mappings` were watched: nothing comes between.
     pub(crate) fn start(mut watcher: Watcher, mappings: Option<Mappings>) -> Self {
         let shared = Arc::clone(&watcher.shared);
+        let containers = watcher.containers.clone();
         let analyst = watcher.analyst.clone();
         let into = Arc::clone(&shared);
         let mode = watcher.analyst.attacher.tracer().attach_mode();
@@ -61,8 +64,14 @@ impl Watch {
         ];
         Self {
             shared,
+            containers,
             threads: threads.into_iter().flatten().collect(),
         }
+    }
+
+    /// Of the processes that are seen to begin.
+    pub(super) fn containers(&self) -> Containers {
+        self.containers.clone()
     }
 }
 
@@ -235,6 +244,7 @@ impl fmt::Display for First {
 pub(crate) struct Watcher {
     finder: Finder,
     analyst: Analyst,
+    containers: Containers,
     shared: Arc<Shared>,
     /// Generation by image.
     met: HashMap<ImageId, u64>,
@@ -254,6 +264,7 @@ impl Watcher {
                 attacher,
                 known: Arc::new(known),
             },
+            containers: Containers::default(),
             shared: Arc::default(),
             met: HashMap::new(),
         }
@@ -297,7 +308,9 @@ impl Watcher {
                 self.finder.scan().unwrap_or_default()
             } else {
                 let pids = self.worth_a_look(&news);
-                self.finder.scan_processes(&pids)
+                let mut targets = self.finder.scan_processes(&pids);
+                targets.extend(self.of_new_roots(&news));
+                targets
             };
             self.attach(targets);
         }
@@ -317,14 +330,18 @@ impl Watcher {
 
     /// The processes that have mapped a file which was not met before.
     fn worth_a_look(&mut self, news: &News) -> Vec<u32> {
-        let mut pids = HashSet::new();
+        let (mut pids, mut users) = (HashSet::new(), HashSet::new());
         for mapped in &news.mapped {
             let (major, minor, ino, generation) = mapped.file;
             let image = ImageId {
                 dev: (major, minor),
                 ino,
             };
-            if !self.finder.may_want(&mapped.path) || self.shared.state().planned.contains(&image) {
+            if !self.finder.may_want(&mapped.path) {
+                continue;
+            }
+            users.insert(mapped.pid);
+            if self.shared.state().planned.contains(&image) {
                 continue;
             }
             if self.met.len() >= MET_MAX {
@@ -336,7 +353,17 @@ impl Watcher {
                 pids.insert(mapped.pid);
             }
         }
+        for user in users {
+            self.containers.meet(user);
+        }
         pids.into_iter().collect()
+    }
+
+    /// What programs with roots of their own may load next.
+    fn of_new_roots(&mut self, news: &News) -> Vec<Target> {
+        let pids: HashSet<u32> = news.mapped.iter().map(|mapped| mapped.pid).collect();
+        let found = pids.into_iter().map(|pid| self.finder.loader_of(pid));
+        found.flatten().collect()
     }
 
     /// Attaches what has a telling name, at once, and what is known, and leaves the rest to be

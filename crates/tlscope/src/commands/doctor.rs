@@ -16,7 +16,8 @@ use crate::modules;
 use crate::{Exit, Failure};
 
 /// Capabilities that matter, by bit: `capabilities(7)`.
-const CAPABILITIES: [(u32, &str); 6] = [
+const CAPABILITIES: [(u32, &str); 7] = [
+    (40, "CAP_CHECKPOINT_RESTORE"),
     (39, "CAP_BPF"),
     (38, "CAP_PERFMON"),
     (21, "CAP_SYS_ADMIN"),

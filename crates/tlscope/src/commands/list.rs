@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 use serde::Serialize;
+use tlscope_core::item::short_id;
 use tlscope_image::ImageError;
 use tlscope_image::plan::{Module, Plan};
 use tlscope_targets::{Finder, FoundBy, Target, container, process};
@@ -151,16 +152,13 @@ fn rows(targets: &[Target], known: &Known) -> Vec<Row> {
 }
 
 fn write_table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
-    /// As docker shows an id.
-    const ID: usize = 12;
     writeln!(
         out,
         "{:>8} {:<16} {:<12} {:<9} {:<22} FILE",
         "PID", "COMMAND", "CONTAINER", "CAPTURED", "LIBRARY"
     )?;
     for row in rows {
-        let id = row.container.as_deref().unwrap_or("-");
-        let id = id.get(..ID).unwrap_or(id);
+        let id = row.container.as_deref().map_or("-", short_id);
         let library = [&row.library.family, &row.library.version];
         let library: Vec<&str> = library.into_iter().flatten().map(String::as_str).collect();
         let library = match library.as_slice() {

@@ -1,0 +1,70 @@
+//! `tlscope all`: OpenSSL, GnuTLS, NSS and Go at the same time, in one output.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tlscope_tests::mixture::{Mixture, Waiting};
+use tlscope_tests::text::Blocks;
+use tlscope_tests::{Captured, Digest, Scene, Tlscope, go};
+
+#[track_caller]
+fn captured(scene: &Scene, arguments: &[&str]) -> (Mixture, Captured) {
+    let waiting = Waiting::start(scene, &go::STRIPPED.program());
+    let tlscope = Tlscope::new("all").args(arguments);
+    let capture = waiting.watched_by(tlscope).start(scene);
+    let mixture = waiting.talk(scene);
+    assert_eq!(mixture.ends.len(), 7, "two each, and a server");
+    (mixture, capture.stop())
+}
+
+#[test]
+fn text_of_every_library_is_whole_in_one_output() {
+    let scene = Scene::new("all-text");
+    let (mixture, captured) = captured(&scene, &["--raw"]);
+    let mut streams: BTreeMap<_, Vec<u8>> = BTreeMap::new();
+    for (block, body) in Blocks::parse_raw(&captured.finished.stdout) {
+        let key = (block.pid, block.fd, block.tuple, block.direction as usize);
+        streams.entry(key).or_default().extend(body);
+    }
+    assert_eq!(streams.len(), 2 * mixture.ends.len());
+    for end in &mixture.ends {
+        for (direction, said) in end.streams.iter().enumerate() {
+            let key = (end.pid, end.fd, end.remote.clone(), direction);
+            let shown = streams.get(&key).map(|bytes| Digest::of(bytes));
+            assert_eq!(shown.as_ref(), Some(said), "{key:?}");
+        }
+    }
+}
+
+#[test]
+fn what_every_library_does_comes_in_the_order_of_time() {
+    let scene = Scene::new("all-json");
+    let (mixture, captured) = captured(&scene, &["--json"]);
+    let records = captured.records();
+    records.assert_lossless();
+    for end in &mixture.ends {
+        let shown = records.between(end.pid, &end.local, &end.remote);
+        let digests = [shown.received.digest(), shown.sent.digest()];
+        assert_eq!(
+            (&digests, shown.fd),
+            (&end.streams, Some(end.fd)),
+            "{end:?}"
+        );
+    }
+    let text = captured.finished.text();
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
+    let data = lines.filter(|line: &Value| line["kind"] == "data");
+    let times: Vec<String> = data
+        .map(|d| d["time"].as_str().expect("a time").to_owned())
+        .collect();
+    assert!(times.is_sorted(), "{times:#?}");
+}
+
+#[test]
+fn the_key_log_of_every_library_is_whole_in_one_output() {
+    let scene = Scene::new("all-keylog");
+    let (mixture, captured) = captured(&scene, &["-m", "keylog", "-k", "-"]);
+    captured.keylog().assert_is(&mixture.keylog);
+}
