@@ -167,6 +167,8 @@ impl Plan {
         };
         assert!(self.has_data(), "no plaintext: {}", missing());
         assert!(self.has_secrets(), "no secrets: {}", missing());
+        let lacks = |what: &str| self.missing.iter().any(|missing| missing.what == what);
+        assert!(!lacks("secrets of TLS 1.3"), "not all: {}", missing());
         assert!(
             self.steps_to_random().is_some(),
             "no client random: {}",
