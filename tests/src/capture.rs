@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -138,6 +139,17 @@ impl Tlscope {
             .args(self.command.get_args());
         Self {
             command: wrapper,
+            run: self.run,
+        }
+    }
+
+    /// The same by a copy of the program, in the hands of this user.
+    #[must_use]
+    pub fn as_user(self, copy: &Path, uid: u32) -> Self {
+        let mut command = Command::new(copy);
+        command.args(self.command.get_args()).uid(uid).gid(uid);
+        Self {
+            command,
             run: self.run,
         }
     }

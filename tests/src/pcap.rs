@@ -212,34 +212,38 @@ impl PcapFile {
             command.args(["-z", &format!("follow,tls,raw,{stream}")]);
         }
         let text = String::from_utf8_lossy(&must(&mut command)).into_owned();
-        let of = |(stream, client): &(usize, String)| {
-            let head = format!("\nFilter: tcp.stream eq {stream}\n");
-            let part = text.split_once(&head).map_or("", |(_, part)| part);
-            followed(part, client)
-        };
+        let of = |(stream, client): &(usize, String)| followed(part_of(&text, *stream), client);
         connections.iter().map(of).collect()
     }
 
     /// The connections, by number, with the client's port.
     #[track_caller]
     pub fn connections(&self) -> Vec<(usize, String)> {
-        let rows = self.rows(
-            "tls.handshake.type == 1",
-            &["tcp.stream", "ip.src", "ipv6.src", "tcp.srcport"],
-        );
-        let mut found: Vec<_> = rows
-            .into_iter()
-            .map(|row| {
-                let address = match (row[1].as_str(), row[2].as_str()) {
-                    ("", v6) => format!("[{v6}]"),
-                    (v4, _) => v4.to_owned(),
-                };
-                let stream = row[0].parse().expect("a stream");
-                (stream, format!("{address}:{}", row[3]))
-            })
+        clients(&self.rows(HELLO, &OF_HELLO))
+    }
+
+    /// As `connections` and `plaintexts` of so many connections, which are all: by one tshark.
+    #[track_caller]
+    pub fn conversations(&self, count: usize) -> Vec<(String, [Vec<u8>; 2])> {
+        let mut command = self.tshark();
+        command.args(["-T", "fields", "-Y", HELLO]);
+        for field in OF_HELLO {
+            command.args(["-e", field]);
+        }
+        for stream in 0..count {
+            command.args(["-z", &format!("follow,tls,raw,{stream}")]);
+        }
+        let text = String::from_utf8_lossy(&must(&mut command)).into_owned();
+        let (rows, parts) = text.split_once("\n=").unwrap_or_default();
+        let rows: Vec<Vec<String>> = rows
+            .lines()
+            .map(|line| line.split('\t').map(str::to_owned).collect())
             .collect();
-        found.dedup();
-        found
+        let of = |(stream, client): (usize, String)| {
+            let sides = followed(part_of(parts, stream), &client);
+            (client, sides)
+        };
+        clients(&rows).into_iter().map(of).collect()
     }
 
     /// What `capinfos` says under this name, in all its lines.
@@ -325,6 +329,31 @@ pub fn unhex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes().chunks_exact(2);
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     digits.map_while(byte).collect()
+}
+
+const HELLO: &str = "tls.handshake.type == 1";
+const OF_HELLO: [&str; 4] = ["tcp.stream", "ip.src", "ipv6.src", "tcp.srcport"];
+
+/// Number and client of each connection, by its hellos.
+#[track_caller]
+fn clients(rows: &[Vec<String>]) -> Vec<(usize, String)> {
+    let of = |row: &Vec<String>| {
+        let address = match (row[1].as_str(), row[2].as_str()) {
+            ("", v6) => format!("[{v6}]"),
+            (v4, _) => v4.to_owned(),
+        };
+        let stream = row[0].parse().expect("a stream");
+        (stream, format!("{address}:{}", row[3]))
+    };
+    let mut found: Vec<_> = rows.iter().filter(|row| row.len() == 4).map(of).collect();
+    found.dedup();
+    found
+}
+
+/// What tshark says of a stream that it was told to follow, and what comes behind that.
+fn part_of(text: &str, stream: usize) -> &str {
+    let head = format!("\nFilter: tcp.stream eq {stream}\n");
+    text.split_once(&head).map_or("", |(_, part)| part)
 }
 
 /// What follows the head of a stream in tshark's output, up to the stream's end.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use tlscope_tests::pcap::PacketCapture;
 use tlscope_tests::program::{must, tool};
 use tlscope_tests::{KIB, Peer, SYSTEM_LIBSSL, Scene, Tlscope};
 
@@ -138,6 +139,35 @@ fn every_way_to_sockets_captures_the_same() {
     } else {
         let finished = Tlscope::json().args(flags).run(&scene);
         assert_eq!(finished.code(), UNABLE, "{}", finished.stderr);
+    }
+}
+
+#[test]
+fn packets_name_their_process_in_every_way_to_sockets() {
+    let scene = Scene::new("owner-ways");
+    for (object, route) in [("1", "tracepoints"), ("1", "syscall"), ("2", "tracepoints")] {
+        let library = scene.fresh("libssl.so.3");
+        fs::copy(SYSTEM_LIBSSL, &library).expect("copy the library");
+        let tlscope = Tlscope::pcap("lo").args(["-b", object, "--sockets", route]);
+        let tlscope = tlscope.with("libssl", library.display());
+        let peer = Peer::on(&library).set("wait").start(&scene);
+        let (port, mut peer) = (peer.port, peer);
+        let capture = PacketCapture::start_with(tlscope, &scene, &format!("tcp port {port}"));
+        peer.go();
+        let talk = peer.finish();
+        let (file, _) = capture.stop();
+        // By then either side has used its socket.
+        let data = "tls.app_data and not tls.handshake";
+        let named = format!(
+            "{data} and frame.comment contains \"pid {} (peer)\"",
+            talk.pid
+        );
+        assert!(file.count(&named) > 0, "-b {object} --sockets {route}");
+        assert_eq!(
+            file.count(&named),
+            file.count(data),
+            "-b {object} --sockets {route}"
+        );
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use tlscope_tests::kernels::matrix::{KERNELS, Kernel};
+use tlscope_tests::kernels::matrix::{KERNELS, Kernel, Runs};
 use tlscope_tests::kernels::verdict::{Verdict, examine};
 use tlscope_tests::kernels::{fetch, peers, report};
 
@@ -28,7 +28,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let (kernels, whole): (Vec<&Kernel>, bool) = match arguments.as_slice() {
         [] => (KERNELS.iter().collect(), true),
-        [flag] if flag == "--quick" => (KERNELS.iter().filter(|k| k.quick).collect(), false),
+        [flag] if flag == "--quick" => (
+            KERNELS.iter().filter(|k| k.runs == Runs::Always).collect(),
+            false,
+        ),
         names => match names.iter().map(|name| named(name)).collect() {
             Ok(kernels) => (kernels, false),
             Err(name) => {
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn named(name: &str) -> Result<&'static Kernel, String> {
-    let kernel = KERNELS.iter().find(|kernel| kernel.name == name);
+    let kernel = KERNELS.iter().find(|kernel| kernel.to_string() == name);
     kernel.ok_or_else(|| name.to_owned())
 }
 
@@ -81,7 +84,8 @@ fn run(kernels: &[&Kernel]) -> Vec<Verdict> {
         }
     });
     let mut verdicts = verdicts.into_inner().expect("no panic");
-    let place = |verdict: &Verdict| kernels.iter().position(|k| k.name == verdict.kernel.name);
+    let name = |verdict: &Verdict| verdict.kernel.to_string();
+    let place = |verdict: &Verdict| kernels.iter().position(|k| k.to_string() == name(verdict));
     verdicts.sort_by_key(place);
     verdicts
 }

@@ -54,7 +54,7 @@ pub fn run(kernel: &Kernel) -> Result<Vec<Line>, String> {
 }
 
 fn file_name(kernel: &Kernel) -> String {
-    kernel.name.replace(' ', "-")
+    kernel.to_string().replace(' ', "-")
 }
 
 fn root(kernel: &Kernel) -> Vec<u8> {

@@ -33,7 +33,7 @@ pub fn built(arch: Arch, program: &str) -> PathBuf {
 /// The kernel's image: what the suite's metapackage stands for today.
 #[track_caller]
 pub fn kernel(kernel: &Kernel) -> PathBuf {
-    let (suite, arch) = (kernel.suite, kernel.arch.debian());
+    let (suite, arch) = (kernel.version.suite, kernel.arch.debian());
     let root = once(&format!("kernel-{suite}-{arch}"), |to| {
         let apt = Apt::new(suite, arch);
         let meta = format!("linux-image-cloud-{arch}");

@@ -13,14 +13,15 @@ user space from a Debian suite. Clients and servers talk over loopback, TLS 1.2 
 
 * `tls` OpenSSL, `gnutls` GnuTLS: two connections of each version, both sides traced.
 * `nss` NSS, as server of an OpenSSL client and as client of an OpenSSL server: these write the key logs that NSS does not.
+  For keylog and pcap it serves TLS 1.2 and asks for 1.3.
 * `gotls`: a static Go program without symbols, two connections of each version, both sides traced.
 
 What was compared, of each module, with the object that is picked (`-b 0`) and with the noncore object (`-b 2`):
 
-* **text**: every byte, up to 300 KiB a direction, with process, descriptor and both addresses, is what the peers logged; so are
+* **text**: every byte, up to 200 KiB of an answer, with process, descriptor and both addresses, is what the peers logged; so are
   the lines of the key log beside it.
 * **keylog**: the lines are those of the peers' own key logs.
-* **pcap**: tshark decrypts the file in one pass to the bytes that the peers sent.
+* **pcap**: beside the keylog capture; tshark decrypts the file in one pass to the bytes that the peers sent.
 
 ";
 
@@ -75,8 +76,8 @@ fn modes(verdict: &Verdict, object: &str, module: &str) -> String {
     };
     let modes: [(&str, &[&str]); 3] = [
         ("text", &["text"]),
-        ("keylog", &["keylog"]),
-        ("pcap", &["pcap", "decrypted"]),
+        ("keylog", &["secrets"]),
+        ("pcap", &["secrets", "decrypted"]),
     ];
     modes.map(shown).join(", ")
 }
@@ -85,11 +86,13 @@ fn picked_and_forced(out: &mut String, verdicts: &[Verdict]) {
     *out += "
 ## What was picked, and what could be forced
 
-Each attach mode and each way to sockets that the kernel has was forced by its flag, with the comparison of text; each that it
-has not was refused with exit code 3, by name. Under lockdown: `integrity` changes nothing, `confidentiality` is told, with exit code 3.
+Each attach mode and each way to sockets that the kernel has besides the best was forced by its flags, with the comparison of text;
+each that it has not was refused with exit code 3, by name. A user without root captured text, keys and packets with the
+capabilities named (for packets `CAP_NET_RAW` too), and was told of each by name where it was lacking. Under lockdown: `integrity`
+changes nothing, `confidentiality` is told, with exit code 3.
 
-| kernel | picked | why | forced | lockdown |
-|---|---|---|---|---|
+| kernel | picked | why | forced | of a user | lockdown |
+|---|---|---|---|---|---|
 ";
     for verdict in verdicts {
         let object = verdict.picked("object");
@@ -97,15 +100,16 @@ has not was refused with exit code 3, by name. Under lockdown: `integrity` chang
         let short = picked.clone().map(|(what, _)| what);
         let why: Vec<_> = [&picked[1], &picked[3]].map(|(_, why)| why.as_str()).into();
         let lockdown = ["integrity", "confidentiality"]
-            .map(|state| mark(verdict, &format!("lockdown-{state}:tls"), state));
+            .map(|state| mark(verdict, &format!("lockdown:{state}"), state));
         let _ = writeln!(
             out,
-            "| {} | {}, {} | {} | {} | {} |",
+            "| {} | {}, {} | {} | {} | {} | {} |",
             release(verdict),
             object.0,
             short.join(", "),
             why.join("; "),
             forced(verdict),
+            user(verdict),
             lockdown.join(", "),
         );
     }
@@ -123,34 +127,29 @@ fn mark(verdict: &Verdict, case: &str, shown: &str) -> String {
 fn release(verdict: &Verdict) -> String {
     match verdict.doctor_says("release").split_once("release") {
         Some((_, release)) => release.trim().to_owned(),
-        None => verdict.kernel.name.to_owned(),
+        None => verdict.kernel.to_string(),
     }
 }
 
 fn forced(verdict: &Verdict) -> String {
-    let kernel = &verdict.kernel;
-    let case = |kind: &str, name: &str| format!("{kind}-{name}:tls:text");
-    let attach = kernel
-        .attach
-        .iter()
-        .map(|mode| mark(verdict, &case("attach", mode), mode));
-    let core = kernel
-        .sockets
-        .iter()
-        .map(|way| mark(verdict, &case("sockets", way), way));
-    let noncore = kernel.noncore_sockets();
-    let noncore = noncore.iter().map(|way| {
-        mark(
-            verdict,
-            &case("noncore-sockets", way),
-            &format!("`-b 2` {way}"),
-        )
+    let ways = verdict.kernel.version.fallbacks();
+    let shown = ways.iter().map(|way| {
+        let shown = format!("`{}`", way.flags().join(" "));
+        mark(verdict, &format!("forced:{way}"), &shown)
     });
-    attach
-        .chain(core)
-        .chain(noncore)
-        .collect::<Vec<_>>()
-        .join(", ")
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// What a user without root takes, where a capture went well with it and was refused without.
+fn user(verdict: &Verdict) -> String {
+    let names = verdict.kernel.version.capabilities.iter();
+    let names: Vec<_> = names.map(|one| format!("`{}`", one.name)).collect();
+    let cases = ["user:text", "user:secrets", "user:decrypted", "user:lacks"];
+    if cases.iter().all(|case| verdict.has_passed(case)) {
+        names.join(", ")
+    } else {
+        format!("**not {}**", names.join(", "))
+    }
 }
 
 fn picked(verdict: &Verdict) -> String {
@@ -158,16 +157,24 @@ fn picked(verdict: &Verdict) -> String {
     all.join(", ")
 }
 
-/// One line for a terminal; what failed follows it.
+/// Two lines for a terminal; what failed follows them.
 pub fn line(verdict: &Verdict) -> String {
+    const LONGEST: usize = 8;
+    let took = verdict.took.as_secs_f64();
     let mut out = format!(
-        "{:>6.1} s  {:<14} {} cases passed, {} failed; {}\n",
-        verdict.took.as_secs_f64(),
-        verdict.kernel.name,
+        "{took:>6.1} s  {:<14} {} cases passed, {} failed; {}\n",
+        verdict.kernel.to_string(),
         verdict.passed.len(),
         verdict.failed.len(),
         picked(verdict),
     );
+    let inside: f64 = verdict.passed.iter().map(|case| case.1).sum();
+    let mut cases: Vec<_> = verdict.passed.iter().collect();
+    cases.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let cases = cases.iter().take(LONGEST);
+    let cases: Vec<_> = cases.map(|(name, s)| format!("{name} {s:.1}")).collect();
+    let boot = took - inside;
+    let _ = writeln!(out, "{boot:>8.1} s to boot; {}", cases.join(", "));
     for (name, why) in &verdict.failed {
         let _ = writeln!(out, "    {name}: {why}");
     }

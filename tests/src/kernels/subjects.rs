@@ -9,8 +9,10 @@ use crate::nss::NssPeer;
 use crate::peer::Talk;
 use crate::records::Records;
 use crate::scene::artifacts;
-use crate::{Digest, Peer, Scene, Tlscope, go};
+use crate::{Digest, KIB, Peer, Scene, Tlscope, go};
 
+/// What clients send: servers answer with more.
+const MOST_ASKED: usize = 20 * KIB;
 const VERSIONS: [&str; 2] = ["1.2", "1.3"];
 
 /// A module of tlscope, and the file that it probes here.
@@ -19,7 +21,15 @@ pub struct Subject {
     pub module: &'static str,
     flag: &'static str,
     file: PathBuf,
-    talk: fn(&Scene, &Path, Sizes) -> Conversation,
+    talk: fn(&Scene, &Path, Sizes, Extent) -> Conversation,
+}
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    Whole,
+    /// In each version, but NSS in one part of its two: its start takes a second under emulation.
+    Short,
 }
 
 /// Bytes that each side sends, in TLS 1.2 and in 1.3.
@@ -61,8 +71,8 @@ impl Subject {
     }
 
     #[track_caller]
-    pub fn talk(&self, scene: &Scene, sizes: Sizes) -> Conversation {
-        (self.talk)(scene, &self.file, sizes)
+    pub fn talk(&self, scene: &Scene, sizes: Sizes, extent: Extent) -> Conversation {
+        (self.talk)(scene, &self.file, sizes, extent)
     }
 }
 
@@ -121,48 +131,63 @@ fn both_sides(scene: &Scene, library: &Path, sizes: Sizes) -> Conversation {
     let mut all = Conversation::default();
     for (version, size) in VERSIONS.into_iter().zip(sizes) {
         let peer = Peer::on(library).keylogs(scene).with("tls", version);
-        let peer = peer.with("connections", 2).sizes(size, size);
+        let peer = peer.with("connections", 2);
+        let peer = peer.sizes(size.min(MOST_ASKED), size);
         all.talks.push(peer.run(scene));
         all.keylog = all.keylog.union(&peer.logged());
     }
     all
 }
 
-fn on_openssl(scene: &Scene, library: &Path, sizes: Sizes) -> Conversation {
+fn on_openssl(scene: &Scene, library: &Path, sizes: Sizes, _: Extent) -> Conversation {
     both_sides(scene, library, sizes)
 }
 
-fn on_gnutls(scene: &Scene, library: &Path, sizes: Sizes) -> Conversation {
+fn on_gnutls(scene: &Scene, library: &Path, sizes: Sizes, _: Extent) -> Conversation {
     both_sides(scene, library, sizes)
 }
 
 /// Debian's NSS writes no key log, so the other side is OpenSSL, which does; NSS serves the one
 /// connection and asks for the other.
-fn on_nss(scene: &Scene, _: &Path, sizes: Sizes) -> Conversation {
+fn on_nss(scene: &Scene, _: &Path, sizes: Sizes, extent: Extent) -> Conversation {
+    let parts = [serve_by_nss, ask_by_nss];
     let mut all = Conversation::default();
-    for (version, size) in VERSIONS.into_iter().zip(sizes) {
-        let nss = NssPeer::default().with("tls", version).sizes(size, size);
-        let server = nss.set("serve").start(scene);
-        let client = Peer::on(&libssl()).keylogs(scene).with("tls", version);
-        let client = client.with("role", "client").with("port", server.port);
-        let client = client.sizes(size, size);
-        drop(client.run(scene));
-        all.talks.push(server.finish());
-
-        let other = Peer::on(&libssl()).keylogs(scene).with("tls", version);
-        let server = other.with("role", "server").sizes(size, 0);
-        let running = server.start(scene);
-        let nss = NssPeer::default().with("tls", version).sizes(size, 0);
-        all.talks.push(nss.with("connect", running.port).run(scene));
-        drop(running.finish());
-        for peer in [client, server] {
-            all.keylog = all.keylog.union(&peer.logged());
+    for (index, (version, size)) in VERSIONS.into_iter().zip(sizes).enumerate() {
+        let parts = match extent {
+            Extent::Whole => &parts[..],
+            Extent::Short => &parts[index..=index],
+        };
+        for part in parts {
+            let (talk, keylog) = part(scene, version, size);
+            all.talks.push(talk);
+            all.keylog = all.keylog.union(&keylog);
         }
     }
     all
 }
 
-fn in_go(scene: &Scene, program: &Path, sizes: Sizes) -> Conversation {
+fn serve_by_nss(scene: &Scene, version: &str, size: usize) -> (Talk, KeyLog) {
+    let asked = size.min(MOST_ASKED);
+    let nss = NssPeer::default().with("tls", version).sizes(asked, size);
+    let server = nss.set("serve").start(scene);
+    let client = Peer::on(&libssl()).keylogs(scene).with("tls", version);
+    let client = client.with("role", "client").with("port", server.port);
+    let client = client.sizes(asked, size);
+    drop(client.run(scene));
+    (server.finish(), client.logged())
+}
+
+fn ask_by_nss(scene: &Scene, version: &str, size: usize) -> (Talk, KeyLog) {
+    let other = Peer::on(&libssl()).keylogs(scene).with("tls", version);
+    let server = other.with("role", "server").sizes(size, 0);
+    let running = server.start(scene);
+    let nss = NssPeer::default().with("tls", version).sizes(size, 0);
+    let talk = nss.with("connect", running.port).run(scene);
+    drop(running.finish());
+    (talk, server.logged())
+}
+
+fn in_go(scene: &Scene, program: &Path, sizes: Sizes, _: Extent) -> Conversation {
     let mut all = Conversation::default();
     for (version, size) in VERSIONS.into_iter().zip(sizes) {
         let log = scene.fresh("go.keylog");

@@ -16,8 +16,8 @@ use crate::pcap::PcapFile;
 #[derive(Debug)]
 pub struct Verdict {
     pub kernel: Kernel,
-    /// Names of what went well.
-    pub passed: Vec<String>,
+    /// What went well, and the seconds that it took.
+    pub passed: Vec<(String, f64)>,
     /// Name and reason of what did not.
     pub failed: Vec<(String, String)>,
     /// Lines of `tlscope doctor`.
@@ -47,7 +47,9 @@ impl Verdict {
         let mut files = Vec::new();
         for line in lines {
             match line {
-                Line::Passed(name, _) => self.passed.push(name),
+                Line::Passed(name, seconds) => {
+                    self.passed.push((name, seconds.parse().unwrap_or(0.0)));
+                }
                 Line::Failed(name, why) => self.failed.push((name, why)),
                 Line::Fact(name, value) if name == "doctor" => self.doctor.push(value),
                 Line::File(name, bytes) => files.push((name, bytes)),
@@ -69,7 +71,7 @@ impl Verdict {
             let streams = files.iter().find(|file| file.0 == format!("{case}.json"));
             let name = format!("{case}:decrypted");
             match caught(|| decrypts(&self.kernel, &name, packets, &streams.expect("streams").1)) {
-                Ok(()) => self.passed.push(name),
+                Ok(()) => self.passed.push((name, 0.0)),
                 Err(why) => self.failed.push((name, why)),
             }
         }
@@ -102,29 +104,24 @@ impl Verdict {
 
     pub fn has_passed(&self, name: &str) -> bool {
         let failed = self.failed.iter().any(|(failed, _)| failed == name);
-        !failed && self.passed.iter().any(|passed| passed == name)
+        !failed && self.passed.iter().any(|(passed, _)| passed == name)
     }
 }
 
 /// Every byte of every connection, by tshark with nothing but the file.
 fn decrypts(kernel: &Kernel, name: &str, packets: &[u8], streams: &[u8]) {
-    let name = format!("{}-{name}.pcapng", kernel.name).replace([' ', ':'], "-");
+    let name = format!("{kernel}-{name}.pcapng").replace([' ', ':'], "-");
     let path = fetch::cache().join(name);
     fs::write(&path, packets).expect("write the capture");
     let file = PcapFile::at(&path);
     let streams: BTreeMap<String, Stream> = serde_json::from_slice(streams).expect("streams");
     assert!(!streams.is_empty(), "no connection was held");
-    let connections = file.connections();
-    let plaintexts = file.plaintexts(&connections);
+    let found: BTreeMap<_, _> = file.conversations(streams.len()).into_iter().collect();
     for (client, [sent, received]) in streams {
-        let at = connections.iter().position(|row| row.1 == client);
-        let at = at.unwrap_or_else(|| panic!("no packets of {client}"));
-        assert_eq!(Digest::of(&plaintexts[at][0]), sent, "sent by {client}");
-        assert_eq!(
-            Digest::of(&plaintexts[at][1]),
-            received,
-            "received by {client}"
-        );
+        let sides = found.get(&client);
+        let [up, down] = sides.unwrap_or_else(|| panic!("no packets of {client}"));
+        assert_eq!(Digest::of(up), sent, "sent by {client}");
+        assert_eq!(Digest::of(down), received, "received by {client}");
     }
     let _ = fs::remove_file(path);
 }
