@@ -21,6 +21,17 @@ static __always_inline bool is_inet(const struct socket_address *address)
 	return address->family == AF_INET || address->family == AF_INET6;
 }
 
+/*
+ * A function that several programs hold, or one several times. Global functions are verified once
+ * (5.6), by scalars alone before 5.12, and have a part of the stack of their own while they run;
+ * where tail calls are in use, 4.18 takes no function at all.
+ */
+#ifdef TLSCOPE_CORE
+#define SHARED __noinline
+#else
+#define SHARED static __always_inline
+#endif
+
 /* Keeps clang from folding away a bound that the verifier has to see. */
 #define opaque(value) asm volatile("" : "+r"(value))
 

@@ -32,16 +32,43 @@ enum chunk_fate {
 	CHUNK_UNREADABLE,
 };
 
+static __always_inline struct emission *emission_find(__u64 thread)
+{
+	return bpf_map_lookup_elem(&emissions, &thread);
+}
+
+static __always_inline long emission_put(__u64 thread)
+{
+	struct emission fresh = {};
+
+	return bpf_map_update_elem(&emissions, &thread, &fresh, BPF_NOEXIST);
+}
+
 static __always_inline struct emission *emission_get(void)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct emission *e = bpf_map_lookup_elem(&emissions, &thread);
-	struct emission fresh = {};
+	struct emission *e = emission_find(thread);
 
 	if (e)
 		return e;
-	bpf_map_update_elem(&emissions, &thread, &fresh, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&emissions, &thread);
+	emission_put(thread);
+	return emission_find(thread);
+}
+
+/* A program and what it calls have 512 bytes of stack together, and programs of sockets need much.
+ */
+SHARED int emission_put_apart(__u64 thread)
+{
+	return emission_put(thread);
+}
+
+static __always_inline struct emission *emission_get_apart(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+
+	if (!emission_find(thread))
+		emission_put_apart(thread);
+	return emission_find(thread);
 }
 
 /* Begins `skip` bytes into the call's buffer: they have been sent before. */

@@ -42,16 +42,6 @@ static __always_inline struct touch touch_of(struct sock *sk, enum direction dir
 	return (struct touch){.sk = sk, .fd = -1, .direction = direction, .passing = passing};
 }
 
-/*
- * A function that several programs hold, or one several times. Global functions are verified once
- * (5.6), by scalars alone before 5.12; where tail calls are in use, 4.18 takes no function at all.
- */
-#ifdef TLSCOPE_CORE
-#define SHARED __noinline
-#else
-#define SHARED static __always_inline
-#endif
-
 /* What a touch has to do with the connection whose call it is in. */
 enum touched {
 	TOUCHED_NOTHING,
@@ -213,7 +203,7 @@ static __always_inline void emit_ahead(void *ctx, struct frame *frame, long acce
 	if (!frame || frame->length < AHEAD_MIN || accepted <= 0)
 		return;
 	connection = connection_find(frame->object);
-	e = emission_get();
+	e = emission_get_apart();
 	if (!connection || !e)
 		return;
 	/* A retried write goes on where it was. */
