@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 
 use crate::image::{FoundBy, ImageId, Target};
 use crate::names::Search;
+use loader::Inside;
 use maps::Mapping;
+use overlay::Above;
 
 /// Root directories remembered. More on one machine are searched anew.
 const ROOTS_MAX: usize = 16_384;
@@ -157,23 +159,26 @@ impl Finder {
         if own.as_ref() == Some(&place) || !self.roots.insert(place) {
             return Vec::new();
         }
+        let Ok(tree) = File::open(&root) else {
+            return Vec::new();
+        };
         let mut targets = Vec::new();
-        for shown in loader::libraries(&root, |name| self.has_name(name)) {
-            let shown = shown.as_os_str().as_bytes();
-            let path = below(&root, shown);
-            let Some(image) = loader::native_elf(&path) else {
+        for path in loader::libraries(&root, |name| self.has_name(name)) {
+            let Some(Inside { image, path, mount }) = loader::native_elf_in(&tree, &path) else {
                 continue;
             };
-            let real = self.behind_overlay(pid, image, shown);
+            let path = path.as_os_str().as_bytes();
+            let real = self.behind_overlay(pid, Above::Mount(mount), path);
             let known = |image| self.seen.contains(&image);
             if known(image) || real.is_some_and(known) {
                 continue;
             }
             self.seen.extend([image].into_iter().chain(real));
+            let inside = in_root(&process, path);
             targets.push(Target {
                 image,
-                path,
-                shown: String::from_utf8_lossy(shown).into_owned(),
+                path: below(&root, &inside),
+                shown: String::from_utf8_lossy(&inside).into_owned(),
                 users: vec![pid],
                 found_by: FoundBy::OtherRoot,
             });
@@ -252,7 +257,10 @@ impl Finder {
     }
 
     fn add(&self, pid: u32, mapping: &Mapping<'_>, found_by: FoundBy, found: &mut Found) {
-        let real = self.behind_overlay(pid, mapping.image, &mapping.path);
+        // File systems without a device of their own, overlays among them, have major 0.
+        let dev = mapping.image.dev;
+        let above = (dev.0 == 0).then_some(Above::Device(dev));
+        let real = above.and_then(|above| self.behind_overlay(pid, above, &mapping.path));
         if real.is_some_and(|real| self.seen.contains(&real)) {
             // Probed already under its real number; not again under this one.
             return;
@@ -298,19 +306,15 @@ impl Finder {
     }
 
     /// The numbers of the file in an overlay's layer, for a file seen through the overlay.
-    fn behind_overlay(&self, pid: u32, image: ImageId, path: &[u8]) -> Option<ImageId> {
-        // File systems without a device of their own, overlays among them, have major 0.
-        if image.dev.0 != 0 {
-            return None;
-        }
+    fn behind_overlay(&self, pid: u32, above: Above, path: &[u8]) -> Option<ImageId> {
         let process = self.root.join("proc").join(pid.to_string());
         let mounts = fs::read(process.join("mountinfo")).ok()?;
         let path = in_root(&process, path);
-        let above = fs::metadata(below(&process.join("root"), &path)).ok()?;
-        overlay::layer_paths(&mounts, image.dev, &path)
+        let file = fs::metadata(below(&process.join("root"), &path)).ok()?;
+        overlay::layer_paths(&mounts, above, &path)
             .iter()
             .filter_map(|path| fs::metadata(below(&self.root, path)).ok())
-            .find(|layer| overlay::same_file(&above, layer))
+            .find(|layer| overlay::same_file(&file, layer))
             .map(|layer| ImageId::of(&layer))
     }
 

@@ -1,10 +1,15 @@
 //! The places where the dynamic loader looks for a library.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 
 use super::{below, ld_cache};
 use crate::image::ImageId;
@@ -126,12 +131,57 @@ fn matching(root: &Path, conf: &Path, pattern: &str) -> Vec<PathBuf> {
 /// The file's number if it is an ELF file that a program of this machine's own
 /// architecture could load: not a 32-bit library, and no linker script.
 pub(super) fn native_elf(path: &Path) -> Option<ImageId> {
+    number_of_native(open_file(path).ok()?)
+}
+
+/// A file in a tree that is another's root directory.
+pub(super) struct Inside {
+    pub(super) image: ImageId,
+    /// Without links, from where the kernel tells paths of that tree.
+    pub(super) path: PathBuf,
+    pub(super) mount: u64,
+}
+
+/// The same of a file in the tree at `root`, found as a program in there finds it, wherever links
+/// lead.
+pub(super) fn native_elf_in(root: &File, path: &Path) -> Option<Inside> {
+    let file = open_in(root, path).ok()?;
+    let fd = file.as_raw_fd();
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    let mount = about
+        .lines()
+        .find_map(|line| line.strip_prefix("mnt_id:"))?;
+    Some(Inside {
+        path: fs::read_link(format!("/proc/self/fd/{fd}")).ok()?,
+        mount: mount.trim().parse().ok()?,
+        image: number_of_native(file)?,
+    })
+}
+
+/// A pipe or a device of that name, in a tree of others, is not to be waited for.
+fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+fn open_in(root: &File, path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        // Before 5.6, and where a filter forbids it: a link from `/` on leads out of the tree.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let root = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+            open_file(&below(&root, path.as_os_str().as_bytes()))
+        }
+        opened => Ok(opened?.into()),
+    }
+}
+
+fn number_of_native(mut file: File) -> Option<ImageId> {
     const ELF64_LE: &[u8] = b"\x7fELF\x02\x01";
     #[cfg(target_arch = "x86_64")]
     const MACHINE: [u8; 2] = 62u16.to_le_bytes();
     #[cfg(target_arch = "aarch64")]
     const MACHINE: [u8; 2] = 183u16.to_le_bytes();
-    let mut file = File::open(path).ok()?;
     let mut header = [0; 20];
     file.read_exact(&mut header).ok()?;
     let native = header.starts_with(ELF64_LE) && header.ends_with(&MACHINE);

@@ -1,22 +1,35 @@
 //! Files on an overlay file system: the layers that one may come from.
 //!
-//! Measured on Linux 6.18: maps and `stat()` of a file on an overlay both give the
-//! overlay's device and, with all layers on one file system, the layer's inode.
-//! A uprobe lands on the layer's file. So two containers of one container image
-//! show two devices for one probed inode, and each would be probed again.
+//! Measured on Linux 6.18: maps of a file on an overlay gives the overlay's device;
+//! `stat()` does too, with the layer's inode, where all layers are on one file
+//! system, and else a device for each layer. A uprobe lands on the layer's file. So
+//! containers of one container image show many devices for one probed inode, and
+//! each would be probed again.
 //! Older kernels (before 6.8) show the layer's own device in maps [unmeasured].
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
-/// Where the layers would have the file `path` of the overlay with device `dev`:
-/// upper directory first, then the lower ones in order.
-pub(super) fn layer_paths(mountinfo: &[u8], dev: (u32, u32), path: &[u8]) -> Vec<Vec<u8>> {
-    let dev = format!("{}:{}", dev.0, dev.1);
+/// What tells the overlay that a file was met on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Above {
+    /// As maps has it.
+    Device((u32, u32)),
+    /// Of an open file.
+    Mount(u64),
+}
+
+/// Where the layers would have the file `path` of an overlay: upper directory first, then the
+/// lower ones in order.
+pub(super) fn layer_paths(mountinfo: &[u8], above: Above, path: &[u8]) -> Vec<Vec<u8>> {
+    let is_above = |mount: &Mount<'_>| match above {
+        Above::Device((major, minor)) => mount.dev == format!("{major}:{minor}").as_bytes(),
+        Above::Mount(id) => mount.id == id.to_string().as_bytes(),
+    };
     mountinfo
         .split(|&b| b == b'\n')
         .filter_map(Mount::parse)
-        .filter(|mount| mount.dev == dev.as_bytes())
+        .filter(is_above)
         .filter_map(|mount| Some((mount.inside(path)?, mount)))
         .flat_map(|(inside, mount)| {
             mount
@@ -35,6 +48,7 @@ pub(super) fn same_file(above: &Metadata, layer: &Metadata) -> bool {
 }
 
 struct Mount<'a> {
+    id: &'a [u8],
     dev: &'a [u8],
     /// The part of the file system that is mounted.
     root: Vec<u8>,
@@ -47,11 +61,12 @@ impl<'a> Mount<'a> {
     /// `id parent major:minor root point options [tags] - type source super-options`.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let mut fields = line.split(|&b| b == b' ');
-        let dev = fields.nth(2)?;
+        let (id, dev) = (fields.next()?, fields.nth(1)?);
         let (root, point) = (octal(fields.next()?), octal(fields.next()?));
         fields.find(|f| *f == b"-")?;
         (fields.next()? == b"overlay").then_some(())?;
         Some(Self {
+            id,
             dev,
             root,
             point,
@@ -139,21 +154,28 @@ mod tests {
 
     #[test]
     fn upper_then_lower_layers() {
-        let paths = layer_paths(MOUNTS, (0, 39), b"/run/c 1/usr/lib/libssl.so.3");
+        let paths = layer_paths(
+            MOUNTS,
+            Above::Device((0, 39)),
+            b"/run/c 1/usr/lib/libssl.so.3",
+        );
         let expected = ["/up/", "/l 1/", "/l:2/"].map(|l| format!("{l}/usr/lib/libssl.so.3"));
+        assert_eq!(strings(paths), expected);
+        let paths = layer_paths(MOUNTS, Above::Mount(47), b"/run/c 1/usr/lib/libssl.so.3");
         assert_eq!(strings(paths), expected);
     }
 
     #[test]
     fn a_part_of_an_overlay_and_the_new_options() {
-        let paths = layer_paths(MOUNTS, (0, 40), b"/libssl.so");
+        let paths = layer_paths(MOUNTS, Above::Device((0, 40)), b"/libssl.so");
         assert_eq!(strings(paths), ["/a//sub/libssl.so", "/b//sub/libssl.so"]);
     }
 
     #[test]
     fn other_file_systems_and_other_places_have_no_layers() {
-        assert!(layer_paths(MOUNTS, (254, 0), b"/libssl.so").is_empty());
-        assert!(layer_paths(MOUNTS, (0, 39), b"/run/c 12/libssl.so").is_empty());
+        assert!(layer_paths(MOUNTS, Above::Device((254, 0)), b"/libssl.so").is_empty());
+        assert!(layer_paths(MOUNTS, Above::Mount(22), b"/libssl.so").is_empty());
+        assert!(layer_paths(MOUNTS, Above::Device((0, 39)), b"/run/c 12/libssl.so").is_empty());
     }
 
     #[test]
@@ -165,7 +187,7 @@ mod tests {
                 let at = random.below(mounts.len());
                 mounts[at] = b"\0 -/:\n\\07,="[random.below(11)];
             }
-            let _ = layer_paths(&mounts, (0, 39), b"/run/c 1/x");
+            let _ = layer_paths(&mounts, Above::Device((0, 39)), b"/run/c 1/x");
         }
     }
 }

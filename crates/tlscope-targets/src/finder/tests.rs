@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::fs::{CWD, Mode, mkfifoat};
+
 use super::*;
 use crate::names::{NamePattern, OPENSSL, Search};
 
@@ -170,6 +172,18 @@ fn a_library_below_a_root_directory_of_its_process_is_opened_in_there() {
     assert_eq!(targets[0].path, root.join("lib/libssl.so.3"));
 }
 
+impl Tree {
+    /// Gives a process a root directory, in a mount namespace that it shares with the others.
+    fn enter(&self, pid: u32, directory: &str) -> PathBuf {
+        let root = self.0.join(format!("proc/{pid}/root"));
+        fs::remove_file(&root).unwrap();
+        symlink(self.0.join(directory), &root).unwrap();
+        fs::create_dir(self.0.join(format!("proc/{pid}/ns"))).unwrap();
+        symlink("mnt:[1]", self.0.join(format!("proc/{pid}/ns/mnt"))).unwrap();
+        root
+    }
+}
+
 #[test]
 fn a_root_of_another_is_searched_once_and_before_its_library_is_mapped() {
     let tree = Tree::new();
@@ -177,11 +191,7 @@ fn a_root_of_another_is_searched_once_and_before_its_library_is_mapped() {
     let inside = tree.elf("/containers/a/usr/lib/libssl.so.3");
     for (pid, root) in [(22, "containers/a"), (23, "containers/a"), (24, "")] {
         tree.process(pid, &[]);
-        let link = tree.0.join(format!("proc/{pid}/root"));
-        fs::remove_file(&link).unwrap();
-        symlink(tree.0.join(root), &link).unwrap();
-        fs::create_dir(tree.0.join(format!("proc/{pid}/ns"))).unwrap();
-        symlink("mnt:[1]", tree.0.join(format!("proc/{pid}/ns/mnt"))).unwrap();
+        tree.enter(pid, root);
     }
     symlink("24", tree.0.join("proc/self")).unwrap();
     let mut finder = tree.finder();
@@ -195,6 +205,43 @@ fn a_root_of_another_is_searched_once_and_before_its_library_is_mapped() {
     assert_eq!(finder.loader_of(23), [], "the same root");
     assert_eq!(finder.loader_of(24), [], "our own root");
     assert_eq!(finder.loader_of(25), [], "it has ended");
+}
+
+/// The loader's path may lead over links, from the root on even; the kernel maps what is behind.
+#[test]
+fn a_library_behind_links_of_another_root_is_the_one_that_its_programs_map() {
+    let tree = Tree::new();
+    tree.elf("/usr/lib/libssl.so.3");
+    let layer = tree.elf("/layers/base/usr/lib/libssl.so.3");
+    symlink("/usr/lib", tree.0.join("layers/base/lib")).unwrap();
+    let above = ImageId {
+        dev: (0, 41),
+        ino: layer.ino,
+    };
+    let plain = tree.0.join("layers/base/usr/lib/libssl.so.3");
+    tree.process(26, &[(above, &plain.to_string_lossy())]);
+    let opened = loader::native_elf_in(&File::open("/").unwrap(), &plain).unwrap();
+    let id = opened.mount;
+    let mount = format!("{id} 1 0:41 / / rw - overlay none rw,lowerdir=/layers/base\n");
+    tree.write("/proc/26/mountinfo", mount.as_bytes());
+    let root = tree.enter(26, "layers/base");
+    let mut finder = tree.finder();
+    let found = finder.loader_of(26);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].path, root.join("usr/lib/libssl.so.3"));
+    assert_eq!(found[0].shown, "/usr/lib/libssl.so.3");
+    assert_eq!(finder.scan_processes(&[26]), [], "it is not probed twice");
+}
+
+#[test]
+fn a_pipe_of_a_librarys_name_is_not_waited_for() {
+    let tree = Tree::new();
+    let pipe = tree.0.join("containers/a/usr/lib/libssl.so.3");
+    fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+    mkfifoat(CWD, &pipe, Mode::RUSR).unwrap();
+    tree.process(27, &[]);
+    tree.enter(27, "containers/a");
+    assert_eq!(tree.finder().loader_of(27), []);
 }
 
 #[test]
