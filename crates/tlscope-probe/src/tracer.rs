@@ -5,7 +5,7 @@ pub(crate) mod sockets;
 
 use std::fs;
 use std::path::Path;
-use std::thread::available_parallelism;
+use std::thread::{self, available_parallelism};
 
 use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, Object};
 use tlscope_image::plan::{Goroutine, Layout, Plan, Probe, Role};
@@ -24,6 +24,8 @@ const SHARDS_MAX: u32 = 8;
 const PAGE: u32 = 4096;
 /// The reader is woken when a shard holds this much; else it polls.
 const WAKEUP_BYTES: u32 = 512 * 1024;
+/// Threads that take probes away.
+const DETACHERS_MAX: usize = 32;
 /// Entries of the `images` map.
 const IMAGES_MAX: u16 = 1024;
 
@@ -309,9 +311,19 @@ impl Tracer {
         }
     }
 
-    /// Takes every probe away; counters and connections stay readable.
+    /// Takes every probe away; counters and connections stay readable. For each link the kernel
+    /// waits some 30 ms, and those who wait side by side wait for the same.
     pub fn detach(&mut self) {
-        self.links.clear();
+        let mut links = std::mem::take(&mut self.links);
+        let each = links.len().div_ceil(DETACHERS_MAX).max(1);
+        thread::scope(|scope| {
+            while !links.is_empty() {
+                let part = links.split_off(links.len().saturating_sub(each));
+                let detach = move || drop(part);
+                // Without a thread they are dropped here.
+                let _ = thread::Builder::new().spawn_scoped(scope, detach);
+            }
+        });
     }
 
     /// The source of records.

@@ -81,11 +81,11 @@ fn rehearse(mode: AttachMode, told: &Receiver<()>) {
         return;
     }
     // It is of use, not of need.
-    let Ok(rehearsal) = Rehearsal::new() else {
+    let Ok(mut rehearsal) = Rehearsal::new() else {
         return;
     };
     while told.recv().is_ok() {
-        let _ = rehearsal.attach();
+        let _ = rehearsal.make_ready();
     }
 }
 
