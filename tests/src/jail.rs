@@ -13,6 +13,7 @@ use crate::kernels::matrix::{Arch, TRIXIE};
 use crate::peer::{Peer, compiled};
 use crate::program::must;
 use crate::scene::Scene;
+use crate::wait;
 
 /// A file system in memory that goes with the test: an overlay cannot lie on any other.
 #[derive(Debug)]
@@ -135,6 +136,23 @@ impl Jail {
             *log = log.as_ref().map(|log| self.outside(&log.to_string_lossy()));
         }
         peer
+    }
+
+    /// As an engine does that starts a container anew. An overlay is refused while anybody holds
+    /// another one over the same upper directory; the last program of the jail may be about to end.
+    #[track_caller]
+    pub fn mount_again(&self) {
+        let part = |name: &str| self.directory.join(name).display().to_string();
+        let layers = format!("lowerdir={}:{}", part("own"), self.suite.display());
+        let (upper, work) = (part("up"), part("work"));
+        let options = format!("index=on,{layers},upperdir={upper},workdir={work}");
+        wait::until("the overlay to be mounted again", || {
+            let mut mount = Command::new("mount");
+            mount.args(["-t", "overlay", "overlay", "-o", &options]);
+            let output = mount.arg(part("root")).output().expect("mount");
+            output.status.success().then_some(())
+        });
+        must(Command::new("umount").arg(part("root")));
     }
 
     /// Of the program in there, as the host has it.

@@ -53,11 +53,9 @@ const SHORT_LIVES: usize = 20;
 /// analysis takes longer than a program that lives 50 ms leaves it. Each of the others brings it
 /// as another file, in another overlay.
 #[track_caller]
-fn meet(scene: &Scene, memory: &Memory, capture: &mut Capture) {
-    let mut first = Jail::new(memory, "first")
-        .peer(None)
-        .set("wait")
-        .start(scene);
+fn meet(scene: &Scene, memory: &Memory, capture: &mut Capture) -> Jail {
+    let jail = Jail::new(memory, "first");
+    let mut first = jail.peer(None).set("wait").start(scene);
     let shown = format!("{LIBSSL}: OpenSSL");
     capture
         .program()
@@ -66,6 +64,18 @@ fn meet(scene: &Scene, memory: &Memory, capture: &mut Capture) {
         });
     first.go();
     drop(first.finish());
+    jail
+}
+
+#[test]
+fn a_container_can_be_started_anew_while_its_library_is_probed() {
+    let scene = Scene::new("jail-anew");
+    let memory = Memory::mount(scene.path("base"));
+    let mut capture = Tlscope::json().start(&scene);
+    let jail = meet(&scene, &memory, &mut capture);
+    jail.mount_again();
+    let records = capture.stop().records();
+    assert!(!records.of(jail.pid()).is_empty(), "it was captured");
 }
 
 /// Started after tlscope, in a root of Debian 13 on an overlay, in mount, pid and network

@@ -135,6 +135,7 @@ impl Finder {
                 targets.push(Target {
                     image,
                     path,
+                    layer: None,
                     shown,
                     users: Vec::new(),
                     found_by,
@@ -168,16 +169,19 @@ impl Finder {
                 continue;
             };
             let path = path.as_os_str().as_bytes();
-            let real = self.behind_overlay(pid, Above::Mount(mount), path);
+            let inside = in_root(&process, path);
+            let opens = below(&root, &inside);
+            let layer = self.behind_overlay(pid, Above::Mount(mount), path, &opens);
+            let real = layer.as_ref().map(|layer| layer.image);
             let known = |image| self.seen.contains(&image);
             if known(image) || real.is_some_and(known) {
                 continue;
             }
             self.seen.extend([image].into_iter().chain(real));
-            let inside = in_root(&process, path);
             targets.push(Target {
                 image,
-                path: below(&root, &inside),
+                path: opens,
+                layer: layer.map(|layer| layer.path),
                 shown: String::from_utf8_lossy(&inside).into_owned(),
                 users: vec![pid],
                 found_by: FoundBy::OtherRoot,
@@ -257,10 +261,15 @@ impl Finder {
     }
 
     fn add(&self, pid: u32, mapping: &Mapping<'_>, found_by: FoundBy, found: &mut Found) {
+        // Without a path it is not marked as seen: the next scan tries again.
+        let Some(path) = self.locate(pid, mapping) else {
+            return;
+        };
         // File systems without a device of their own, overlays among them, have major 0.
         let dev = mapping.image.dev;
         let above = (dev.0 == 0).then_some(Above::Device(dev));
-        let real = above.and_then(|above| self.behind_overlay(pid, above, &mapping.path));
+        let layer = above.and_then(|above| self.behind_overlay(pid, above, &mapping.path, &path));
+        let real = layer.as_ref().map(|layer| layer.image);
         if real.is_some_and(|real| self.seen.contains(&real)) {
             // Probed already under its real number; not again under this one.
             return;
@@ -269,17 +278,15 @@ impl Finder {
             found.alias(mapping.image, real);
             return;
         }
-        // Without a path it is not marked as seen: the next scan tries again.
-        if let Some(path) = self.locate(pid, mapping) {
-            found.push(Target {
-                image: mapping.image,
-                path,
-                shown: String::from_utf8_lossy(&mapping.path).into_owned(),
-                users: vec![pid],
-                found_by,
-            });
-            found.alias(mapping.image, real);
-        }
+        found.push(Target {
+            image: mapping.image,
+            path,
+            layer: layer.map(|layer| layer.path),
+            shown: String::from_utf8_lossy(&mapping.path).into_owned(),
+            users: vec![pid],
+            found_by,
+        });
+        found.alias(mapping.image, real);
     }
 
     /// A path that opens the mapped file from here, the longest-lived first: our
@@ -305,17 +312,21 @@ impl Finder {
         exact.or_else(near).cloned()
     }
 
-    /// The numbers of the file in an overlay's layer, for a file seen through the overlay.
-    fn behind_overlay(&self, pid: u32, above: Above, path: &[u8]) -> Option<ImageId> {
+    /// The file in an overlay's layer, for one that is seen through the overlay at `path` and
+    /// opened by `opens`.
+    fn behind_overlay(&self, pid: u32, above: Above, path: &[u8], opens: &Path) -> Option<Layer> {
         let process = self.root.join("proc").join(pid.to_string());
         let mounts = fs::read(process.join("mountinfo")).ok()?;
-        let path = in_root(&process, path);
-        let file = fs::metadata(below(&process.join("root"), &path)).ok()?;
-        overlay::layer_paths(&mounts, above, &path)
+        let file = fs::metadata(opens).ok()?;
+        overlay::layer_paths(&mounts, above, &in_root(&process, path))
             .iter()
-            .filter_map(|path| fs::metadata(below(&self.root, path)).ok())
-            .find(|layer| overlay::same_file(&file, layer))
-            .map(|layer| ImageId::of(&layer))
+            .map(|path| below(&self.root, path))
+            .filter_map(|path| Some((fs::symlink_metadata(&path).ok()?, path)))
+            .find(|(layer, _)| overlay::same_file(&file, layer))
+            .map(|(layer, path)| Layer {
+                image: ImageId::of(&layer),
+                path,
+            })
     }
 
     fn has_name(&self, name: &[u8]) -> bool {
@@ -326,6 +337,12 @@ impl Finder {
     fn takes_any_code(&self) -> bool {
         self.searches.iter().any(|search| search.any_code)
     }
+}
+
+/// A file in a layer of an overlay. It is what a probe sits on.
+struct Layer {
+    image: ImageId,
+    path: PathBuf,
 }
 
 /// The new images of one scan.

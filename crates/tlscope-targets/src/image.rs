@@ -1,9 +1,9 @@
 //! An image: one file as the kernel tells files apart, and how to open it.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::names::NamePattern;
@@ -14,11 +14,30 @@ pub struct Target {
     pub image: ImageId,
     /// Opens the image from our own mount namespace.
     pub path: PathBuf,
+    /// Opens the same file in a layer of the overlay that it is seen through.
+    pub layer: Option<PathBuf>,
     /// The path as the process, the loader or the user names it.
     pub shown: String,
     /// The processes that mapped it when it was found.
     pub users: Vec<u32>,
     pub found_by: FoundBy,
+}
+
+impl Target {
+    /// Opens the image; no pipe or device of its name is waited for. What is held open, and what is
+    /// probed, holds its mount: an overlay could not be mounted again while a capture runs.
+    pub fn open(&self) -> io::Result<File> {
+        let layer = self.layer.as_deref().map(open_file);
+        match layer {
+            Some(Ok(file)) => Ok(file),
+            _ => open_file(&self.path),
+        }
+    }
+}
+
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// A file's device and inode, as `/proc/PID/maps` shows them.
@@ -79,6 +98,7 @@ pub fn named(path: &Path) -> Result<Target, NamedError> {
     Ok(Target {
         image: ImageId::of(&file),
         path: path.to_owned(),
+        layer: None,
         shown,
         users: Vec::new(),
         found_by: FoundBy::Named,

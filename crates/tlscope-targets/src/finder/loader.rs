@@ -1,18 +1,17 @@
 //! The places where the dynamic loader looks for a library.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use super::{below, ld_cache};
-use crate::image::ImageId;
+use crate::image::{ImageId, open_file};
 
 /// Compiled into loaders: glibc's and musl's, multiarch and not, and Android's.
 const DEFAULT_DIRECTORIES: &[&str] = &[
@@ -156,12 +155,6 @@ pub(super) fn native_elf_in(root: &File, path: &Path) -> Option<Inside> {
         mount: mount.trim().parse().ok()?,
         image: number_of_native(file)?,
     })
-}
-
-/// A pipe or a device of that name, in a tree of others, is not to be waited for.
-fn open_file(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 fn open_in(root: &File, path: &Path) -> io::Result<File> {

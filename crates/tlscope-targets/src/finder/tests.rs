@@ -1,6 +1,7 @@
 //! The finder on made-up systems: a tree in a temporary directory stands for `/`.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -107,6 +108,7 @@ fn an_image_is_one_target_with_all_its_users() {
     let expected = Target {
         image: ssl,
         path: tree.0.join("lib/libssl.so.3"),
+        layer: None,
         shown: "/lib/libssl.so.3".into(),
         users: vec![10, 12],
         found_by: FoundBy::Mapped,
@@ -296,7 +298,49 @@ fn one_layer_seen_through_two_overlays_is_one_target() {
     assert_eq!(targets.len(), 1);
     targets[0].users.sort_unstable();
     assert_eq!(targets[0].users, [50, 51]);
+    let file = tree.0.join("layers/base/lib/libssl.so.3");
+    assert_eq!(targets[0].layer, Some(file), "no overlay is held");
     assert_eq!(finder.scan().unwrap(), []);
+}
+
+/// A package was upgraded in the container: the new file stands in the upper layer, the old one,
+/// still mapped, in the lower.
+#[test]
+fn a_library_that_was_replaced_in_an_overlay_is_not_taken_for_the_new_one() {
+    let tree = Tree::new();
+    let old = tree.elf("/layers/base/lib/libssl.so.3");
+    let new = tree.elf("/layers/up/lib/libssl.so.3");
+    let file = tree.0.join("layers/up/lib/libssl.so.3");
+    let file = File::options().append(true).open(file);
+    file.unwrap().write_all(b"longer").unwrap();
+    let above = |layer: ImageId| ImageId {
+        dev: (0, 41),
+        ino: layer.ino,
+    };
+    tree.process(
+        52,
+        &[
+            (above(old), "/lib/libssl.so.3 (deleted)"),
+            (above(new), "/lib/libssl.so.3"),
+        ],
+    );
+    let mount = "1 1 0:41 / / rw - overlay none rw,lowerdir=/layers/base,upperdir=/layers/up\n";
+    tree.write("/proc/52/mountinfo", mount.as_bytes());
+    let mapped = tree.0.join("proc/52/map_files/700000000000-700000001000");
+    fs::create_dir_all(mapped.parent().unwrap()).unwrap();
+    fs::hard_link(tree.0.join("layers/base/lib/libssl.so.3"), mapped).unwrap();
+    let root = tree.0.join("proc/52/root");
+    fs::remove_file(&root).unwrap();
+    symlink(tree.0.join("layers/up"), root).unwrap();
+    let mut finder = tree.finder();
+    let layers: Vec<_> = finder
+        .scan()
+        .unwrap()
+        .into_iter()
+        .map(|t| t.layer)
+        .collect();
+    let expected = ["base", "up"].map(|l| Some(tree.0.join(format!("layers/{l}/lib/libssl.so.3"))));
+    assert_eq!(layers, expected);
 }
 
 #[test]

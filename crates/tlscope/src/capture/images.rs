@@ -27,7 +27,7 @@ pub(crate) struct Image {
 impl Image {
     pub(crate) fn open(target: &Target, modules: &[Module], known: &Known) -> Result<Self> {
         known.count_look();
-        let file = File::open(&target.path)?;
+        let file = target.open()?;
         let plans = match known.recall(&file, modules) {
             Some(plans) => plans,
             None => learn(target, &file, modules, known)?,
@@ -41,7 +41,7 @@ impl Image {
         modules: &[Module],
         known: &Known,
     ) -> Option<Result<Self>> {
-        let file = File::open(&target.path).ok()?;
+        let file = target.open().ok()?;
         let plans = known.recall(&file, modules)?;
         known.count_look();
         Some(Self::new(target, file, plans))
