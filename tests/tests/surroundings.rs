@@ -66,6 +66,18 @@ fn tracefs_is_not_needed() {
     assert_captures(&scene, "mount -t tmpfs none /sys/kernel/tracing");
 }
 
+/// Shells allow 1024; each probe takes one.
+#[test]
+fn few_open_files_are_no_limit_and_stay_one_for_the_command() {
+    let scene = Scene::new("few-files");
+    let few = "ulimit -Sn 32";
+    assert_captures(&scene, few);
+    let tlscope = Tlscope::text().with("libssl", SYSTEM_LIBSSL).mounting(few);
+    let command = tlscope.running(&["sh", "-c", "ulimit -Sn"]);
+    let captured = command.start(&scene).end().success();
+    assert_eq!(captured.finished.text(), "32\n");
+}
+
 #[test]
 fn without_sysfs_it_is_told_to_mount_it() {
     let scene = Scene::new("no-sysfs");

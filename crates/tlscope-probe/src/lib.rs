@@ -6,6 +6,7 @@
 pub mod abi;
 mod attach;
 pub mod confine;
+pub mod descriptors;
 pub mod empty;
 pub mod events;
 pub mod features;

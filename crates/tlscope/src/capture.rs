@@ -38,6 +38,7 @@ use tlscope_core::pipeline::{Pipeline, PipelineOptions};
 use tlscope_core::sink::SinkError;
 use tlscope_core::summary::CaptureCounters;
 use tlscope_probe::abi::{COUNTERS, Record, Unit};
+use tlscope_probe::descriptors::Descriptors;
 use tlscope_probe::mappings::Mappings;
 use tlscope_probe::{EventSource, LoadError, Needs, Options, Tracer, features};
 use tlscope_targets::Finder;
@@ -70,6 +71,7 @@ const RSA_LABEL: &[u8] = b"RSA";
 /// Gives the exit code of the command that was run, else 0.
 pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     let began = Instant::now();
+    let descriptors = Descriptors::raise();
     let stop = stop_on_signals()?;
     features::may_load().map_err(|e| load_failure(LoadError::Privilege(e)))?;
     let Outputs { sinks, remote } = outputs::open(config)?;
@@ -93,7 +95,7 @@ pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     let receiver = Receiver::new(pipeline, recorder, reach, containers);
     let source = attacher.tracer().events().map_err(load_failure)?;
     announce_ready(config, began, first.as_ref())?;
-    let mut command = Running::start(&config.run)?;
+    let mut command = Running::start(&config.run, &descriptors)?;
     let (service, keeper) = Service::new(attacher, watch);
     let session = Session {
         config,

@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
+use tlscope_probe::descriptors::Descriptors;
+
 use crate::Failure;
 
 #[derive(Debug)]
@@ -17,11 +19,16 @@ pub(super) struct Running {
 
 impl Running {
     /// `None` when no command was given.
-    pub(super) fn start(words: &[OsString]) -> Result<Option<Self>, Failure> {
+    pub(super) fn start(
+        words: &[OsString],
+        descriptors: &Descriptors,
+    ) -> Result<Option<Self>, Failure> {
         let Some((program, arguments)) = words.split_first() else {
             return Ok(None);
         };
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        descriptors.restore_in(&mut command);
+        let child = command
             .args(arguments)
             .spawn()
             .with_context(|| format!("{} cannot be run", program.to_string_lossy()))?;
