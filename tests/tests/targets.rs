@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tlscope_tests::jail::Memory;
 use tlscope_tests::peer::compiled;
 use tlscope_tests::python::{PythonServer, Script, client};
-use tlscope_tests::{Peer, SYSTEM_LIBSSL, Scene, Tlscope};
+use tlscope_tests::{Peer, SYSTEM_LIBSSL, Scene, Tlscope, wait};
 
 /// A copy of the system's library: another inode, so another image.
 fn copy(scene: &Scene, name: &str) -> PathBuf {
@@ -60,6 +60,46 @@ fn a_library_that_is_replaced_is_probed_anew_and_the_old_one_stays() {
     for talk in &talks {
         talk.assert_captured(&records);
     }
+}
+
+/// A probe keeps a file on the disk. A deleted one that nobody maps is let go, and another file may
+/// have its number then: it is met anew.
+#[test]
+fn a_deleted_library_that_nobody_uses_is_let_go() {
+    let scene = Scene::new("let-go");
+    let mut capture = Tlscope::json().start(&scene);
+    let tlscope = capture.pid();
+    let mut talks = Vec::new();
+    for round in 0..3 {
+        let library = copy(&scene, "libssl.so.3");
+        let name = library.display().to_string();
+        let mut peer = Peer::on(&library).set("wait").start(&scene);
+        capture.program().until("the library", |p| {
+            (p.stderr_so_far().matches(&name).count() > round).then_some(())
+        });
+        assert_ne!(held(tlscope, &name), 0, "as long as it is in use");
+        peer.go();
+        talks.push(peer.finish());
+        fs::remove_file(&library).expect("remove it");
+        wait::until("the file to be let go", || {
+            (held(tlscope, &name) == 0).then_some(())
+        });
+    }
+    let records = capture.stop().records();
+    for talk in &talks {
+        talk.assert_captured(&records);
+    }
+}
+
+/// Descriptors of a process that hold a file of this name.
+fn held(pid: u32, name: &str) -> usize {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
+    let links = descriptors
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok());
+    links
+        .filter(|link| link.to_string_lossy().starts_with(name))
+        .count()
 }
 
 /// Nothing but the mapping leads to the file: `/proc/PID/map_files`.

@@ -27,7 +27,7 @@ const WAKEUP_BYTES: u32 = 512 * 1024;
 /// Threads that take probes away.
 const DETACHERS_MAX: usize = 32;
 /// Entries of the `images` map.
-const IMAGES_MAX: u16 = 1024;
+const IMAGES_MAX: usize = 1024;
 
 /// What to capture, and the choices that are otherwise made by attempt.
 #[derive(Debug, Clone)]
@@ -71,11 +71,23 @@ pub enum AttachError {
     KillsConfined,
 }
 
+/// An image that is probed, by its index in the `images` map.
+#[derive(Debug)]
+pub struct AttachedImage(usize);
+
+#[derive(Debug)]
+pub struct Attached {
+    pub image: AttachedImage,
+    pub probes: usize,
+}
+
 /// Loaded programs and their links. Dropping it takes every probe away.
 #[derive(Debug)]
 pub struct Tracer {
     // Links go before the objects that own their programs.
     links: Vec<Link>,
+    /// The links of each image, by its index in the `images` map.
+    images: Vec<Vec<Link>>,
     objects: Vec<Object>,
     rings: Vec<MapHandle>,
     settings: Settings,
@@ -83,7 +95,6 @@ pub struct Tracer {
     passed_over: Vec<PassedOver>,
     /// The one process that probes are for, where the kernel can tell.
     pid: Option<u32>,
-    images: u16,
 }
 
 impl Tracer {
@@ -186,7 +197,7 @@ impl Tracer {
             route,
             passed_over,
             pid: only_process(options),
-            images: 0,
+            images: Vec::new(),
         })
     }
 
@@ -223,11 +234,9 @@ impl Tracer {
     }
 
     /// Attaches what this capture needs of a plan; `path` must open the very
-    /// file that the plan was made from. Gives the number of probes attached.
-    pub fn attach(&mut self, plan: &Plan, path: &Path) -> Result<usize, AttachError> {
-        if self.images == IMAGES_MAX {
-            return Err(AttachError::TooManyImages);
-        }
+    /// file that the plan was made from.
+    pub fn attach(&mut self, plan: &Plan, path: &Path) -> Result<Attached, AttachError> {
+        let index = self.free_index().ok_or(AttachError::TooManyImages)?;
         let probes: Vec<&Probe> = plan
             .probes
             .iter()
@@ -247,16 +256,35 @@ impl Tracer {
         if probes.iter().any(returns) && may_kill(attachment) {
             return Err(AttachError::KillsConfined);
         }
-        attachment.image = self.register_image(plan)?;
+        attachment.image = self.register_image(plan, index)?;
         let object = self
             .objects
             .last()
             .expect("the first object lives as long as the tracer");
         let links = attach::attach_image(object, &probes, path, attachment)
             .map_err(|source| self.attach_error(source))?;
-        self.links.extend(links);
-        self.images += 1;
-        Ok(probes.len())
+        self.images
+            .resize_with(self.images.len().max(index + 1), Vec::new);
+        self.images[index] = links;
+        Ok(Attached {
+            image: AttachedImage(index),
+            probes: probes.len(),
+        })
+    }
+
+    /// Takes the probes of an image away that no program will run again. What its calls are told by
+    /// serves another image from now on; an instance of the programs for it alone would not.
+    pub fn release(&mut self, image: &AttachedImage) {
+        if self.settings.mode.has_cookie() {
+            drop(self.images.get_mut(image.0).map(std::mem::take));
+        }
+    }
+
+    fn free_index(&self) -> Option<usize> {
+        let has_cookie = self.settings.mode.has_cookie();
+        let free = self.images.iter().position(Vec::is_empty);
+        let index = free.filter(|_| has_cookie).unwrap_or(self.images.len());
+        (index < IMAGES_MAX).then_some(index)
     }
 
     /// From a descriptor to what it stands for, it is CO-RE alone.
@@ -273,11 +301,11 @@ impl Tracer {
     }
 
     /// Tells the programs the image's layout; gives its index, which cookies name.
-    fn register_image(&mut self, plan: &Plan) -> Result<u16, AttachError> {
+    fn register_image(&mut self, plan: &Plan, index: usize) -> Result<u16, AttachError> {
         let index = if self.settings.mode.has_cookie() {
-            self.images
+            index as u16
         } else {
-            if self.images > 0 {
+            if index > 0 {
                 let sibling = object::load_sibling(&self.settings, &self.objects[0])?;
                 self.objects.push(sibling);
             }
@@ -315,6 +343,7 @@ impl Tracer {
     /// waits some 30 ms, and those who wait side by side wait for the same.
     pub fn detach(&mut self) {
         let mut links = std::mem::take(&mut self.links);
+        links.extend(self.images.drain(..).flatten());
         let each = links.len().div_ceil(DETACHERS_MAX).max(1);
         thread::scope(|scope| {
             while !links.is_empty() {

@@ -18,6 +18,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::thread::{CapabilitySet, capabilities};
+
 use crate::image::{FoundBy, ImageId, Target};
 use crate::names::Search;
 use loader::Inside;
@@ -194,6 +196,23 @@ impl Finder {
     /// number has come to another file.
     pub fn forget(&mut self, image: ImageId) {
         self.seen.remove(&image);
+    }
+
+    /// The inodes that processes map, of whatever device: an overlay shows its layers' under its
+    /// own. `None` where others may map what we have no right to see. With `CAP_SYS_PTRACE`, what
+    /// cannot be seen is beyond the container that we are in, and no target.
+    pub fn mapped_inodes(&mut self) -> Option<HashSet<u64>> {
+        let ours = capabilities(None).ok()?;
+        let sees_all = ours.effective.contains(CapabilitySet::SYS_PTRACE);
+        let mut inodes = HashSet::new();
+        for pid in self.pids().ok()? {
+            match self.read_maps(pid) {
+                Ok(()) => inodes.extend(maps::parse(&self.buffer).map(|m| m.image.ino)),
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !sees_all => return None,
+                Err(_) => {} // it ended
+            }
+        }
+        Some(inodes)
     }
 
     pub fn report(&self) -> ScanReport {

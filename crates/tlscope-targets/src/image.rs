@@ -48,7 +48,7 @@ pub struct ImageId {
 }
 
 impl ImageId {
-    pub(crate) fn of(file: &fs::Metadata) -> Self {
+    pub fn of(file: &fs::Metadata) -> Self {
         let dev = file.dev();
         Self {
             dev: (libc::major(dev), libc::minor(dev)),

@@ -192,7 +192,7 @@ fn needs(config: &Config, named: &[Image]) -> Needs {
 }
 
 fn attach_named(config: &Config, attacher: &Attacher, named: Vec<Image>) -> Result<(), Failure> {
-    let plans: usize = named.into_iter().map(|image| attacher.attach(&image)).sum();
+    let plans: usize = named.into_iter().map(|image| attacher.attach(image)).sum();
     if plans == 0 {
         return Err(nothing_attached(config, attacher));
     }

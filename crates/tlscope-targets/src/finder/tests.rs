@@ -428,6 +428,12 @@ fn the_real_system_is_scanned() {
         .find(|t| t.users.contains(&us))
         .expect("we map libc.so.6");
     assert_eq!(ImageId::of(&fs::metadata(&ours.path).unwrap()), ours.image);
+    let ino = ours.image.ino;
+    assert!(
+        finder
+            .mapped_inodes()
+            .is_none_or(|inodes| inodes.contains(&ino))
+    );
     assert!(finder.report().processes > 0);
     println!("{:?}", finder.report());
 }

@@ -1,19 +1,21 @@
 //! Attaches what was found, and says of the rest why not: at the start, and for
-//! as long as new images come.
+//! as long as new images come; and lets go of what is no more.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tlscope_image::plan::{Missing, Plan};
-use tlscope_probe::{AttachError, Needs, Tracer};
+use tlscope_probe::{AttachError, Attached, AttachedImage, Needs, Tracer};
+use tlscope_targets::{Finder, ImageId};
 
 use super::claim::Claim;
-use super::images::{self, Image};
+use super::images::{self, Image, Probed};
 use crate::config::Config;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Attacher {
     tracer: Arc<Mutex<Tracer>>,
+    probed: Arc<Mutex<Vec<Probed>>>,
     needs: Needs,
     claim: Claim,
     quiet: bool,
@@ -25,6 +27,7 @@ impl Attacher {
     pub(crate) fn new(tracer: Tracer, needs: Needs, config: &Config) -> Self {
         Self {
             tracer: Arc::new(Mutex::new(tracer)),
+            probed: Arc::default(),
             needs,
             claim: config.wanted.claim.clone(),
             quiet: config.quiet,
@@ -41,13 +44,41 @@ impl Attacher {
         self.unable.load(Ordering::Relaxed)
     }
 
-    /// Gives the number of plans attached.
-    pub(crate) fn attach(&self, image: &Image) -> usize {
+    /// Gives the number of plans attached. A token has no part in plaintext, and is not counted.
+    pub(crate) fn attach(&self, image: Image) -> usize {
         let plans = image.plans.iter();
-        plans.filter(|plan| self.attach_plan(image, plan)).count()
+        let attached = plans.filter_map(|plan| Some((self.attach_plan(&image, plan)?, plan)));
+        let (attached, plans): (Vec<_>, Vec<_>) = attached.unzip();
+        let count = plans.iter().filter(|plan| !plan.is_token()).count();
+        self.probed().push(Probed::new(image, attached));
+        count
     }
 
-    fn attach_plan(&self, image: &Image, plan: &Plan) -> bool {
+    /// Takes the probes away from files that were deleted, and that nobody maps: a probe keeps a
+    /// file on the disk. Gives the numbers by which such a file was known.
+    pub(crate) fn release(&self) -> Vec<ImageId> {
+        if !self.probed().iter().any(Probed::may_be_free) {
+            return Vec::new();
+        }
+        let Some(mapped) = Finder::new(&[]).mapped_inodes() else {
+            return Vec::new();
+        };
+        let is_free = |probed: &mut Probed| probed.is_free(&mapped);
+        let free: Vec<Probed> = self.probed().extract_if(.., is_free).collect();
+        let numbers = free.iter().flat_map(|p| [Some(p.id), p.unlinked()]);
+        let numbers = numbers.flatten().collect();
+        for image in free.iter().flat_map(|probed| &probed.attached) {
+            self.tracer().release(image);
+        }
+        numbers
+    }
+
+    /// Whole between any two statements: a panic spoils nothing.
+    fn probed(&self) -> MutexGuard<'_, Vec<Probed>> {
+        self.probed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attach_plan(&self, image: &Image, plan: &Plan) -> Option<AttachedImage> {
         let (title, shown) = (images::title(plan), &image.shown);
         if let Some(contradiction) = self.claim.contradiction(plan) {
             eprintln!("tlscope: {shown}: {contradiction}; the plan is made from its code");
@@ -57,19 +88,17 @@ impl Attacher {
             self.note(format_args!("tlscope: {shown}: {what}: {why}"));
         }
         if !self.needs.served_by(plan) {
-            // A token has no part in plaintext.
-            if plan.is_token() {
-                return false;
+            if !plan.is_token() {
+                self.note(format_args!(
+                    "tlscope: {shown}: {title}: nothing in it can serve this mode"
+                ));
             }
-            self.note(format_args!(
-                "tlscope: {shown}: {title}: nothing in it can serve this mode"
-            ));
-            return false;
+            return None;
         }
         match self.tracer().attach(plan, &image.path()) {
-            Ok(probes) => {
+            Ok(Attached { image, probes }) => {
                 self.note(format_args!("tlscope: {shown}: {title}, {probes} probes"));
-                !plan.is_token()
+                Some(image)
             }
             Err(error) => {
                 if matches!(
@@ -79,7 +108,7 @@ impl Attacher {
                     self.unable.store(true, Ordering::Relaxed);
                 }
                 eprintln!("tlscope: {shown}: {error}");
-                false
+                None
             }
         }
     }

@@ -1,14 +1,18 @@
 //! From targets to attached plans: each image is opened once, and the file that
 //! was analysed is the very file that is probed.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tlscope_image::ImageError;
 use tlscope_image::plan::{Module, Plan};
+use tlscope_probe::AttachedImage;
 use tlscope_targets::{FoundBy, ImageId, Target};
 
 use super::beside::Beside;
@@ -80,6 +84,53 @@ impl Image {
     /// Opens the same inode again, whatever stands at its name by now.
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
+    }
+}
+
+/// What stays of an image once it is probed.
+#[derive(Debug)]
+pub(crate) struct Probed {
+    pub(crate) id: ImageId,
+    file: File,
+    pub(crate) attached: Vec<AttachedImage>,
+    /// When somebody was last seen to map it, though it was deleted.
+    kept: Option<Instant>,
+}
+
+/// To look for those who map a file takes a look at every process.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+impl Probed {
+    pub(crate) fn new(image: Image, attached: Vec<AttachedImage>) -> Self {
+        let Image { id, file, .. } = image;
+        Self {
+            id,
+            file,
+            attached,
+            kept: None,
+        }
+    }
+
+    /// Nobody may need it any more.
+    pub(crate) fn may_be_free(&self) -> bool {
+        let is_kept = self.kept.is_some_and(|kept| kept.elapsed() < LOOK_AGAIN);
+        !is_kept && self.unlinked().is_some()
+    }
+
+    /// `mapped` are the inodes that processes map.
+    pub(crate) fn is_free(&mut self, mapped: &HashSet<u64>) -> bool {
+        let Some(number) = self.unlinked() else {
+            return false;
+        };
+        let is_kept = mapped.contains(&number.ino);
+        self.kept = is_kept.then(Instant::now);
+        !is_kept
+    }
+
+    /// The number of a file that no directory has any more: only who maps it can still run it.
+    pub(crate) fn unlinked(&self) -> Option<ImageId> {
+        let file = self.file.metadata().ok()?;
+        (file.nlink() == 0).then(|| ImageId::of(&file))
     }
 }
 

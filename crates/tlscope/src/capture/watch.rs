@@ -31,6 +31,8 @@ use super::known::{Known, Looks};
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How often processes are looked at where the kernel does not tell.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often probed files are looked at that may be gone.
+const RELEASE: Duration = Duration::from_secs(2);
 /// A program may live for 30 ms on a machine that is busy: what attaches to it sleeps nearly
 /// always, and is to be let in at once when it wakes.
 const IN_A_HURRY: i32 = -15;
@@ -133,8 +135,9 @@ struct State {
     code: Vec<Target>,
     /// Images with a plan. A probe holds the inode, so its number stays with the file.
     planned: HashSet<ImageId>,
-    /// Images that could not be opened.
-    unopened: Vec<ImageId>,
+    /// Images that could not be opened, or that nobody can run any more: their numbers may come
+    /// again.
+    forgotten: Vec<ImageId>,
 }
 
 impl Shared {
@@ -147,17 +150,12 @@ impl Shared {
         self.state().stopped
     }
 
-    /// `None` at the end of the capture.
+    /// `None` when there is none for a while, and at the end of the capture.
     fn next_code(&self) -> Option<Target> {
         let waiting = |state: &mut State| !state.stopped && state.code.is_empty();
-        let mut state = self
-            .changed
-            .wait_while(self.state(), waiting)
-            .unwrap_or_else(PoisonError::into_inner);
-        if state.stopped {
-            return None;
-        }
-        state.code.pop()
+        let waited = self.changed.wait_timeout_while(self.state(), LOOK, waiting);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.code.pop().filter(|_| !state.stopped)
     }
 }
 
@@ -171,8 +169,24 @@ struct Analyst {
 
 impl Analyst {
     fn search(&self, shared: &Shared) {
-        while let Some(target) = shared.next_code() {
-            self.attach(&target, shared);
+        let mut released = Instant::now();
+        while !shared.is_stopped() {
+            if let Some(target) = shared.next_code() {
+                self.attach(&target, shared);
+            }
+            if released.elapsed() >= RELEASE {
+                self.release(shared);
+                released = Instant::now();
+            }
+        }
+    }
+
+    fn release(&self, shared: &Shared) {
+        let numbers = self.attacher.release();
+        let mut state = shared.state();
+        for number in numbers {
+            state.planned.remove(&number);
+            state.forgotten.push(number);
         }
     }
 
@@ -200,12 +214,12 @@ impl Analyst {
         match image {
             Ok(image) => {
                 shared.state().planned.insert(image.id);
-                self.attacher.attach(&image)
+                self.attacher.attach(image)
             }
             Err(error) => {
                 // Gone, or not ready: whoever maps it next lets it be looked at again.
                 if error.is::<io::Error>() {
-                    shared.state().unopened.push(target.image);
+                    shared.state().forgotten.push(target.image);
                 }
                 0
             }
@@ -301,9 +315,7 @@ impl Watcher {
                 // One that waits there serves this one too.
                 let _ = begun.try_send(());
             }
-            for image in std::mem::take(&mut self.shared.state().unopened) {
-                self.finder.forget(image);
-            }
+            self.forget();
             let targets = if news.lost {
                 self.finder.scan().unwrap_or_default()
             } else {
@@ -322,9 +334,18 @@ impl Watcher {
             thread::sleep(PATIENCE);
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
+                self.forget();
                 let targets = self.finder.scan().unwrap_or_default();
                 self.attach(targets);
             }
+        }
+    }
+
+    /// What comes by these numbers is looked at again.
+    fn forget(&mut self) {
+        for image in std::mem::take(&mut self.shared.state().forgotten) {
+            self.finder.forget(image);
+            self.met.remove(&image);
         }
     }
 
