@@ -57,8 +57,10 @@ pub(super) fn decode(bytes: &[u8], address: Address) -> Option<Instruction> {
 /// What an address-forming instruction does, for the sweep over an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Forms {
-    /// `adrp`/`adr`: the register becomes this address.
+    /// `adrp`: the register becomes the start of a page, to which compilers add even 0.
     Page(Reg, u64),
+    /// `adr`: the register becomes this address.
+    Whole(Reg, u64),
     /// `add to, from, #by`
     Add { from: Reg, by: u64 },
     /// `ldr to, [from, #by]`, 64 bits
@@ -69,7 +71,12 @@ pub(super) enum Forms {
 pub(super) fn forms(word: u32, address: Address) -> Option<Forms> {
     let word = Word(word);
     if word.is(0x1f00_0000, 0x1000_0000) {
-        return Some(Forms::Page(word.zero_or(0)?, pc_relative(word, address)));
+        let (register, place) = (word.zero_or(0)?, pc_relative(word, address));
+        return Some(if word.bit(31) {
+            Forms::Page(register, place)
+        } else {
+            Forms::Whole(register, place)
+        });
     }
     let (from, by) = (word.sp_or(5), u64::from(word.bits(10, 12)));
     // 64-bit ADD (immediate), unshifted; 64-bit LDR (unsigned offset), in units of 8 bytes.

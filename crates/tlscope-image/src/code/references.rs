@@ -132,13 +132,14 @@ fn paged_loads(
         let Some(form) = forms(word, at) else {
             continue;
         };
+        if let Forms::Page(register, to) | Forms::Whole(register, to) = form
+            && let Some(page) = pages.get_mut(usize::from(register.0))
+        {
+            *page = Some((at, to));
+        }
         let (named, base) = match form {
-            Forms::Page(register, to) => {
-                if let Some(page) = pages.get_mut(usize::from(register.0)) {
-                    *page = Some((at, to));
-                }
-                (Address(to), None)
-            }
+            Forms::Page(..) => continue,
+            Forms::Whole(_, to) => (Address(to), None),
             Forms::Add { from, by } | Forms::Load { from, by } => {
                 let page = pages.get(usize::from(from.0)).copied().flatten();
                 let Some((formed, page)) = page else { continue };

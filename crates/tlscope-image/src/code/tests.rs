@@ -136,6 +136,14 @@ fn an_address_out_of_a_slot_is_a_reference() {
 }
 
 #[test]
+fn the_page_that_a_register_is_given_is_no_reference_to_its_start() {
+    let file = fixture::library(Arch::Aarch64);
+    let elf = Elf::parse(&file, &()).expect("the fixture is an ELF file");
+    // Each adrp in it gives this page.
+    assert_eq!(references::references(&elf, &[at(0)]), []);
+}
+
+#[test]
 fn a_push_reads_its_operand_before_it_moves_the_stack_pointer() {
     // pushq (%rsp)
     let push = x86_64::decode(&[0xff, 0x34, 0x24], Address(0)).expect("decodes");
