@@ -107,14 +107,10 @@ impl Reporting {
     }
 
     fn reasons(&self, function: Address) -> String {
-        let reasons = self
-            .functions
-            .get(&function)
-            .map(|function| &function.reasons);
-        format!(
-            "ssl_lib.cc reasons {:?}",
-            reasons.into_iter().flatten().collect::<Vec<_>>()
-        )
+        match self.functions.get(&function) {
+            Some(reports) => format!("ssl_lib.cc reasons {:?}", Vec::from_iter(&reports.reasons)),
+            None => "no error".into(),
+        }
     }
 
     /// What needs a finished handshake and gives its buffer to `ssl->method->write_app_data`.
@@ -161,7 +157,14 @@ impl Reporting {
         consuming(&copying).or_else(|| {
             // SSL_read on top of SSL_peek: the same arguments, then it consumes.
             let peeks: Vec<Address> = copying.into_iter().collect();
-            consuming(&self.callers(&peeks).into_iter().collect())
+            consuming(&self.callers(&peeks).into_iter().collect()).or_else(|| {
+                // Of late it reports nothing itself.
+                let handing_on = peeks.iter().flat_map(|peek| {
+                    let callers = code::callers(elf, *peek).into_iter();
+                    callers.filter(|caller| hands_on(elf, *caller, *peek))
+                });
+                consuming(&handing_on.collect())
+            })
         })
     }
 
@@ -235,6 +238,14 @@ fn fills_buffer(elf: &Elf<'_>, function: Address) -> bool {
     code::calls_of(elf, function)
         .iter()
         .any(|call| call.arguments.first() == Some(&buffer))
+}
+
+/// Hands its connection, buffer and length to another function.
+fn hands_on(elf: &Elf<'_>, function: Address, to: Address) -> bool {
+    let own = [0, 1, 2].map(|index| Value::root(Root::Argument(index)));
+    code::calls_of(elf, function)
+        .iter()
+        .any(|call| call.target == Some(to) && call.arguments.starts_with(&own))
 }
 
 /// Stores to an object that the connection points at.
