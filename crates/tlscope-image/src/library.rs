@@ -105,8 +105,9 @@ fn version_in(bytes: &[u8], name: &str, numbers: usize) -> Option<String> {
         let text = std::str::from_utf8(text.get(..memchr::memchr(0, text)?)?).ok()?;
         let mut words = text.split_whitespace();
         let number = words.next()?;
-        // The day of its date; other texts only speak of a release.
-        let dated = words.next().is_none_or(|day| day.parse::<u8>().is_ok());
+        // The day of its date, in builds for FIPS behind that word; others only speak of a release.
+        let mut rest = words.filter(|word| *word != "FIPS");
+        let dated = rest.next().is_none_or(|day| day.parse::<u8>().is_ok());
         (dated && is_release(number, numbers)).then(|| number.to_owned())
     })
 }
@@ -130,6 +131,8 @@ mod tests {
         let text = b"see OpenSSL 1.0.1 or later\0x\0OpenSSL 3.0.2 15 Mar 2022\0";
         assert_eq!(of(text), Some("3.0.2".into()));
         assert_eq!(of(b"OpenSSL 3.0.2\0"), Some("3.0.2".into()));
+        let fips = b"OpenSSL 1.1.1k  FIPS 25 Mar 2021\0";
+        assert_eq!(of(fips), Some("1.1.1k".into()));
         assert_eq!(of(b"OpenSSL 3.0.2"), None);
         assert_eq!(of(b"OpenSSL \xff\0"), None);
     }
