@@ -40,6 +40,11 @@ pub enum ImageError {
     )]
     NothingFound { searched: String },
     #[error(
+        "it holds {0}, a TLS library that tlscope does not capture; the other end of its connections may \
+         be captured, where that runs on this machine"
+    )]
+    NotCaptured(&'static str),
+    #[error(
         "not a Go program: no function table and no build information of Go in it; `tlscope inspect` \
          tells what else it holds, and `tlscope tls`, `gnutls` and `nss` capture C libraries"
     )]
@@ -88,7 +93,8 @@ pub fn analyze_with(
             .map(|library| (library.near_miss(&elf), library.marks()))
             .unzip();
         let near = near.into_iter().flatten().next();
-        return Err(near.unwrap_or_else(|| match modules {
+        let other = || library::others::held(&elf).map(ImageError::NotCaptured);
+        return Err(near.or_else(other).unwrap_or_else(|| match modules {
             [Module::Gotls] => ImageError::NotGo,
             _ => ImageError::NothingFound {
                 searched: marks.join("; "),

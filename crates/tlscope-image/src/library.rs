@@ -10,6 +10,7 @@ mod libressl;
 mod lifetime;
 mod nss;
 mod openssl;
+pub(crate) mod others;
 #[cfg(test)]
 mod plan_tests;
 mod sink;

@@ -158,7 +158,7 @@ fn learn(target: &Target, file: &File, modules: &[Module], known: &Known) -> Res
 fn holds_nothing(error: &anyhow::Error) -> bool {
     matches!(
         error.downcast_ref(),
-        Some(ImageError::NothingFound { .. } | ImageError::NotGo)
+        Some(ImageError::NothingFound { .. } | ImageError::NotCaptured(_) | ImageError::NotGo)
     )
 }
 
