@@ -20,11 +20,12 @@ mod x86_64;
 use crate::elf::{Address, Elf};
 use crate::plan::Arch;
 
-pub(crate) use functions::{callers, starts_between};
+pub(crate) use functions::{callers, places_calling, starts_between};
 pub(crate) use questions::{
-    Call, CallSite, Copy, Store, addresses_given, callees, calls_of, calls_with_text,
-    copies_to_argument, fields_read, functions_with_text, places_returned, random_in,
-    random_looped_over, random_passed_on, stores_of, takes_argument, tests_pointer_behind,
+    Call, CallSite, Copy, Store, addresses_given, callees, calls_holding, calls_of,
+    calls_with_text, copies_to_argument, fields_read, functions_with_text, places_returned,
+    random_in, random_looped_over, random_passed_on, stores_of, takes_argument,
+    tests_pointer_behind,
 };
 pub(crate) use returns::returns_of;
 pub(crate) use transfers::{StraightCall, Transfer, straight_calls, transfers_of};
@@ -135,6 +136,8 @@ pub(crate) struct Convention {
     pub(crate) arguments: &'static [Reg],
     pub(crate) result: Reg,
     pub(crate) stack_pointer: Reg,
+    /// From the stack pointer on entry to the first argument that is in no register.
+    pub(crate) to_stack_arguments: i64,
     /// The registers that a call leaves as they were.
     pub(crate) preserved: &'static [Reg],
 }

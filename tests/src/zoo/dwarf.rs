@@ -148,6 +148,10 @@ impl Dwarf {
                 ),
             ];
             let function = self.function(probe);
+            if !plan.is_told_connection(probe) {
+                said.push(function);
+                continue;
+            }
             for (what, value, names) in paths {
                 if let Some(value) = value {
                     let walk = self.assert_leads_to(probe, value, names);

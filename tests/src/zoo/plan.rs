@@ -38,7 +38,15 @@ pub struct Layout {
     pub master_secret: Option<Value>,
     pub master_secret_length: Option<Value>,
     pub sink: Sink,
+    pub expansion: Option<Expansion>,
     pub go: Option<GoLayout>,
+}
+
+/// The arguments of what derives secrets of TLS 1.3.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Expansion {
+    /// Which one is the connection; none, where it is that of the handshake under way.
+    pub connection: Option<u8>,
 }
 
 /// What only Go programs have.
@@ -137,6 +145,12 @@ impl Plan {
         self.probes
             .iter()
             .filter(|p| SECRETS.contains(&p.role.as_str()))
+    }
+
+    /// Whether the function at a probe of secrets is handed the connection.
+    pub fn is_told_connection(&self, probe: &Probe) -> bool {
+        let expansion = self.layout.expansion.as_ref();
+        probe.role != "expand_label" || expansion.is_none_or(|e| e.connection.is_some())
     }
 
     /// How many loads lead from what the probe sees to the client random; none, where the

@@ -25,6 +25,7 @@ pub(super) static AAPCS64: Convention = Convention {
     ],
     result: Reg(0),
     stack_pointer: SP,
+    to_stack_arguments: 0,
     preserved: &[
         Reg(19),
         Reg(20),

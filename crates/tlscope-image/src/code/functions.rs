@@ -74,17 +74,34 @@ pub(crate) fn starts_between(elf: &Elf<'_>, from: Address, to: Address) -> BTree
 
 /// The functions that call `callee` directly, or end in a jump to it.
 pub(crate) fn callers(elf: &Elf<'_>, callee: Address) -> Vec<Address> {
-    const MOST: usize = 256;
+    let starts = starts_of(elf, &transfers_to(elf, callee)).into_values();
+    starts.filter(|start| *start != callee).collect()
+}
+
+/// Every place that calls `callee` directly or jumps to it, with the start of its function where
+/// that is known. `None`: there are more than one looks at.
+pub(crate) fn places_calling(
+    elf: &Elf<'_>,
+    callee: Address,
+) -> Option<BTreeMap<Address, Option<Address>>> {
+    let places = transfers_to(elf, callee);
+    let starts = starts_of(elf, &places);
+    let with_start = |place: &Address| (*place, starts.get(place).copied());
+    (places.len() < MOST_CALLERS).then(|| places.iter().map(with_start).collect())
+}
+
+const MOST_CALLERS: usize = 256;
+
+fn transfers_to(elf: &Elf<'_>, callee: Address) -> Vec<Address> {
     let mut places = Vec::new();
     let mut collect = |at: Address, target: Address| {
-        if target == callee && places.len() < MOST {
+        if target == callee && places.len() < MOST_CALLERS {
             places.push(at);
         }
     };
     for_each_transfer(elf, Transfer::Call, &mut collect);
     for_each_transfer(elf, Transfer::Jump, &mut collect);
-    let starts = starts_of(elf, &places).into_values();
-    starts.filter(|start| *start != callee).collect()
+    places
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -110,21 +110,12 @@ impl Call {
 /// Every call that is given one of `texts`, found from the places that load its address, and
 /// every place of loading.
 pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> (Vec<Call>, Vec<Reference>) {
-    // From the load of a label to its call: the longest measured is some 300 instructions, in
-    // OpenSSL's tls13_change_cipher_state, where one call serves five labels.
-    const TO_THE_CALL: Limits = Limits {
-        steps: 20_000,
-        states_per_target: 8,
-    };
     let in_registers = convention(elf.arch).arguments.len();
     let mut calls = BTreeMap::new();
     let mut jumps = Vec::new();
     let references = references(elf, texts);
     for reference in &references {
         let text = reference.value();
-        let known = reference.given.map_or(Known::Nothing, |(register, page)| {
-            Known::Constant(register, page)
-        });
         let call = |at, callee, argument| Call {
             text: reference.to,
             loaded_at: reference.at,
@@ -133,7 +124,7 @@ pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> (Vec<Call>, V
             argument: argument as u8,
             arguments: Vec::new(),
         };
-        walk(elf, reference.at, known, TO_THE_CALL, &mut |at, event| {
+        walk_from(elf, reference, &mut |at, event| {
             match event {
                 Event::Call { target, arguments } => {
                     let mut registers = arguments.iter().take(in_registers);
@@ -159,6 +150,50 @@ pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> (Vec<Call>, V
         .collect();
     jumps.retain(|jump| callees.contains(&(jump.callee, jump.argument)));
     (calls.into_values().chain(jumps).collect(), references)
+}
+
+/// Every call that has one of `texts` among its arguments, in a register or on the stack, with the
+/// text. Where it lies by chance, it is seen too.
+pub(crate) fn calls_holding(elf: &Elf<'_>, texts: &[Address]) -> Vec<(Address, CallSite)> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    for reference in &references(elf, texts) {
+        let text = reference.value();
+        walk_from(elf, reference, &mut |at, event| {
+            if let Event::Call { target, arguments } = event
+                && arguments.contains(&text)
+            {
+                let call = CallSite {
+                    at,
+                    target: resolve(elf, &target),
+                    through: target,
+                    arguments,
+                };
+                if seen.insert((reference.to, call.clone())) {
+                    found.push((reference.to, call));
+                }
+            }
+            GO_ON
+        });
+    }
+    found
+}
+
+fn walk_from(
+    elf: &Elf<'_>,
+    reference: &Reference,
+    visit: &mut dyn FnMut(Address, Event<'_>) -> Step,
+) {
+    // From the load of a label to its call: the longest measured is some 300 instructions, in
+    // OpenSSL's tls13_change_cipher_state, where one call serves five labels.
+    const TO_THE_CALL: Limits = Limits {
+        steps: 20_000,
+        states_per_target: 8,
+    };
+    let known = reference.given.map_or(Known::Nothing, |(register, page)| {
+        Known::Constant(register, page)
+    });
+    walk(elf, reference.at, known, TO_THE_CALL, visit);
 }
 
 /// Where a function, or one that it hands the argument to, looks whether a pointer at least so many

@@ -106,7 +106,8 @@ pub(crate) const FUNCTION: Limits = Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Known {
     Nothing,
-    /// Every argument register holds its `Root::Argument`.
+    /// Every argument register, and the first places behind them on the stack, hold their
+    /// `Root::Argument`.
     Arguments,
     /// One register holds a constant.
     Constant(Reg, u64),
@@ -149,6 +150,12 @@ pub(crate) fn walk(
         Known::Arguments => {
             for (index, register) in convention.arguments.iter().enumerate() {
                 state.set(*register, Value::root(Root::Argument(index as u8)));
+            }
+            for index in 0..ARGUMENTS_OF_ITS_OWN {
+                let number = convention.arguments.len() as u8 + index;
+                let slot = convention.to_stack_arguments + 8 * i64::from(index);
+                let argument = Value::root(Root::Argument(number));
+                state.stored.insert((Root::Stack, slot), argument);
             }
         }
         Known::Constant(register, value) => state.set(register, Value::Const(value)),
@@ -211,7 +218,7 @@ impl Walk<'_, '_> {
         match instruction.flow {
             Flow::Next => instruction.next(),
             Flow::Jump(target) if self.leaves_function(at, target, state) => {
-                self.call(instruction, Value::Const(target.0), state);
+                self.tail_call(instruction, Value::Const(target.0), state);
                 None
             }
             Flow::Jump(target) => {
@@ -246,7 +253,7 @@ impl Walk<'_, '_> {
                 let of_object =
                     |path: &Path| matches!(path.root, Root::Argument(_) | Root::Call(_));
                 if target.path().is_some_and(of_object) {
-                    self.call(instruction, target, state);
+                    self.tail_call(instruction, target, state);
                 } else {
                     self.emit(at, Event::JumpThrough { target });
                 }
@@ -283,16 +290,8 @@ impl Walk<'_, '_> {
         state: &mut State,
     ) -> Option<Address> {
         let at = instruction.address;
-        let registers = self
-            .convention
-            .arguments
-            .iter()
-            .map(|register| state.get(*register));
-        let arguments = registers
-            .chain(state.passed_on_stack(self.convention))
-            .collect();
         let returns = !never_returns(self.elf, &target);
-        self.emit(at, Event::Call { target, arguments })?;
+        self.emit_call(at, target, state, 0)?;
         if !returns {
             return None;
         }
@@ -305,6 +304,26 @@ impl Walk<'_, '_> {
         let extent = self.elf.function_around(at);
         let inside = |next: &Address| extent.is_none_or(|extent| extent.contains(next));
         instruction.next().filter(inside)
+    }
+
+    /// What is called so finds the stack as this function found it.
+    fn tail_call(&mut self, instruction: &Instruction, target: Value, state: &State) {
+        let to_arguments = self.convention.to_stack_arguments;
+        self.emit_call(instruction.address, target, state, to_arguments);
+    }
+
+    fn emit_call(
+        &mut self,
+        at: Address,
+        target: Value,
+        state: &State,
+        to_arguments: i64,
+    ) -> Option<()> {
+        let registers = self.convention.arguments.iter();
+        let in_registers = registers.map(|register| state.get(*register));
+        let on_stack = state.passed_on_stack(self.convention, to_arguments);
+        let arguments = in_registers.chain(on_stack).collect();
+        self.emit(at, Event::Call { target, arguments })
     }
 
     fn apply(
@@ -415,10 +434,11 @@ impl State {
         }
     }
 
-    fn passed_on_stack(&self, convention: &Convention) -> impl Iterator<Item = Value> {
+    /// The arguments on the stack, so far behind the stack pointer.
+    fn passed_on_stack(&self, convention: &Convention, from: i64) -> impl Iterator<Item = Value> {
         let top = stack_slot(&self.get(convention.stack_pointer));
         (0..STACK_ARGUMENTS).map(move |index| {
-            let slot = top.and_then(|top| Some((Root::Stack, top.checked_add(index * 8)?)));
+            let slot = top.and_then(|top| Some((Root::Stack, top.checked_add(from + index * 8)?)));
             slot.and_then(|slot| self.stored.get(&slot))
                 .cloned()
                 .unwrap_or_default()
@@ -444,6 +464,10 @@ impl State {
 
 /// Slots on top of the stack that are looked at as arguments; OpenSSL's `tls1_PRF` has sixteen.
 const STACK_ARGUMENTS: i64 = 12;
+
+/// Slots above its frame that are looked at as the walked function's own: each makes every state
+/// larger. `tls13_hkdf_expand_ex` has five.
+const ARGUMENTS_OF_ITS_OWN: u8 = 5;
 
 /// Where on the stack a value points.
 fn stack_slot(place: &Value) -> Option<i64> {

@@ -23,6 +23,8 @@ pub(super) static SYSTEM_V: Convention = Convention {
     arguments: &[RDI, RSI, RDX, RCX, Reg(8), Reg(9)],
     result: RAX,
     stack_pointer: RSP,
+    // Behind the return address.
+    to_stack_arguments: 8,
     preserved: &[RBX, RSP, RBP, Reg(12), Reg(13), Reg(14), Reg(15)],
 };
 

@@ -4,11 +4,14 @@
 //! and a compiler may take OpenSSL's or BoringSSL's apart. Which function derives shows at the calls
 //! with a label; a form says what else must show there.
 
+mod chain;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
+use self::chain::Chain;
 use crate::code::{self, Path, Value};
 use crate::elf::{Address, Elf};
 use crate::plan::{ExpansionAbi, Missing, Plan, Probe, Role};
@@ -32,6 +35,20 @@ const LABELS: &[&str] = &[
 /// Without these there is no TLS 1.3.
 const HANDSHAKE: &str = "c hs traffic";
 const TRAFFIC: &str = "c ap traffic";
+
+/// The labels of the secrets that a key log holds, and what it calls them.
+const LOGGED: &[(&str, &str)] = &[
+    ("c e traffic", "CLIENT_EARLY_TRAFFIC_SECRET"),
+    (HANDSHAKE, "CLIENT_HANDSHAKE_TRAFFIC_SECRET"),
+    ("s hs traffic", "SERVER_HANDSHAKE_TRAFFIC_SECRET"),
+    (TRAFFIC, "CLIENT_TRAFFIC_SECRET_0"),
+    ("s ap traffic", "SERVER_TRAFFIC_SECRET_0"),
+    ("e exp master", "EARLY_EXPORTER_SECRET"),
+    ("exp master", "EXPORTER_SECRET"),
+];
+
+/// Those of early data.
+const EARLY: &[&str] = &["c e traffic", "e exp master"];
 
 /// One label may be passed on by chance; two that agree are the derivation.
 const AGREEING: usize = 2;
@@ -150,12 +167,13 @@ pub(super) fn add_secrets(
     if plan.layout.client_random.is_none() {
         return Err("the way from a connection to its client random is not known".into());
     }
-    let (probe, abi) = find(elf, forms)?;
+    let Derivation { probe, abi, lost } = find(elf, forms)?;
     if abi.connection.is_none() {
         plan.probes.extend(handshakes()?);
     }
     plan.probes.push(probe);
     plan.layout.expansion = Some(abi);
+    plan.missing.extend(lost);
     plan.missing.push(Missing {
         what: "secrets of key updates".into(),
         why: "each follows from the traffic secret before it (RFC 8446, section 7.2)".into(),
@@ -170,39 +188,113 @@ struct Expansion {
     shows: bool,
 }
 
-fn find(elf: &Elf<'_>, forms: &[Form]) -> Result<(Probe, ExpansionAbi), String> {
+/// What derives, and which secrets are not seen to be derived there.
+struct Derivation {
+    probe: Probe,
+    abi: ExpansionAbi,
+    lost: Vec<Missing>,
+}
+
+fn find(elf: &Elf<'_>, forms: &[Form]) -> Result<Derivation, String> {
     let labels = places(elf);
+    let candidates = candidates(elf, forms, &labels);
+    let taking: Vec<_> = candidates
+        .iter()
+        .map(|(callee, (form, _))| (*callee, *form))
+        .collect();
+    let chain = Chain::of(elf, forms, &taking)?;
+    let Some((address, form)) = chain.first() else {
+        return Err("no function is handed labels of HKDF in a way that is known".into());
+    };
+    let expansions = candidates.values().flat_map(|(_, expansions)| expansions);
+    let mut evidence = evidence(expansions);
+    if let Some(inner) = chain.inner() {
+        let _ = write!(
+            evidence,
+            "; hands all on to {inner}, which is handed no other secret"
+        );
+    } else if let Some(outer) = chain.passed_by() {
+        let _ = write!(evidence, "; {outer} hands on to it, and is not handed all");
+    }
+    Ok(Derivation {
+        probe: probe(elf, address, evidence)?,
+        abi: form.abi,
+        lost: lost(elf, &labels, &chain, form.abi.early)?,
+    })
+}
+
+/// The functions that are handed labels, with the first form that fits: the others may say less of
+/// the same calls.
+fn candidates<'f>(
+    elf: &Elf<'_>,
+    forms: &'f [Form],
+    labels: &BTreeMap<Address, &'static str>,
+) -> BTreeMap<Address, (&'f Form, Vec<Expansion>)> {
     let texts: Vec<Address> = labels.keys().copied().collect();
     let mut candidates: BTreeMap<Address, BTreeMap<usize, Vec<Expansion>>> = BTreeMap::new();
     for function in code::functions_with_text(elf, &texts).into_keys() {
         for call in code::calls_of(elf, function) {
             let Some(callee) = call.target else { continue };
             for (index, form) in forms.iter().enumerate() {
-                if let Some(expansion) = expansion(&labels, form, &call) {
+                if let Some(expansion) = expansion(labels, form, &call) {
                     let of_callee = candidates.entry(callee).or_default();
                     of_callee.entry(index).or_default().push(expansion);
                 }
             }
         }
     }
-    // Of a callee, the first form that fits: the others may say less of the same calls.
-    let mut found = candidates.into_iter().filter_map(|(callee, by_form)| {
+    let fitting = candidates.into_iter().filter_map(|(callee, by_form)| {
         let mut fitting = by_form
             .into_iter()
             .filter_map(|(index, expansions)| Some((forms.get(index)?, expansions)))
             .filter(|(form, expansions)| fits(form, expansions));
-        let (form, expansions) = fitting.next()?;
-        Some((callee, form, expansions))
+        Some((callee, fitting.next()?))
     });
-    match (found.next(), found.next()) {
-        (Some((address, form, expansions)), None) => {
-            Ok((probe(elf, address, &expansions)?, form.abi))
+    fitting.collect()
+}
+
+/// The secrets whose labels no code is seen to hand to what derives: a compiler may have dissolved
+/// it into some of its callers.
+fn lost(
+    elf: &Elf<'_>,
+    labels: &BTreeMap<Address, &'static str>,
+    chain: &Chain<'_>,
+    early: bool,
+) -> Result<Vec<Missing>, String> {
+    let logged = |label: &str| {
+        let mut logged = LOGGED.iter().filter(|one| early || !EARLY.contains(&one.0));
+        logged.find(|one| one.0 == label)
+    };
+    let wanted: BTreeMap<Address, &(&str, &str)> = labels
+        .iter()
+        .filter_map(|(place, label)| Some((*place, logged(label)?)))
+        .collect();
+    let texts: Vec<Address> = wanted.keys().copied().collect();
+    let mut reached = BTreeSet::new();
+    for (text, call) in code::calls_holding(elf, &texts) {
+        if let Some((label, _)) = wanted.get(&text)
+            && !reached.contains(label)
+            && chain.is_reached(elf, &call, text)
+        {
+            reached.insert(*label);
         }
-        (None, _) => Err("no function is handed labels of HKDF in a way that is known".into()),
-        (Some((one, ..)), Some((other, ..))) => Err(format!(
-            "labels of HKDF go to {one} and to {other}: which derives is not certain"
-        )),
     }
+    if ![HANDSHAKE, TRAFFIC]
+        .iter()
+        .any(|label| reached.contains(label))
+    {
+        return Err(format!(
+            "no code is seen to hand \"{HANDSHAKE}\" or \"{TRAFFIC}\" to a function that derives"
+        ));
+    }
+    let stand: BTreeSet<_> = wanted.into_values().collect();
+    let lost = stand.into_iter().filter(|one| !reached.contains(one.0));
+    Ok(lost
+        .map(|(label, secret)| Missing {
+            what: format!("secret `{secret}`"),
+            why: format!("no code is seen to hand its label, \"{label}\", to what derives"),
+        })
+        .collect())
 }
 
 fn places(elf: &Elf<'_>) -> BTreeMap<Address, &'static str> {
@@ -269,13 +361,17 @@ fn same_object(passed: &[Value], one: usize, other: usize) -> bool {
     }
 }
 
-fn probe(elf: &Elf<'_>, address: Address, expansions: &[Expansion]) -> Result<Probe, String> {
-    let offset = elf.file_offset(address).filter(|_| elf.is_code(address));
-    let at: BTreeMap<_, _> = expansions.iter().map(|one| (one.label, one.at)).collect();
+fn evidence<'e>(expansions: impl Iterator<Item = &'e Expansion>) -> String {
+    let at: BTreeMap<_, _> = expansions.map(|one| (one.label, one.at)).collect();
     let at: Vec<String> = at
         .iter()
         .map(|(label, at)| format!("\"{label}\" at {at}"))
         .collect();
+    format!("derives {}", at.join(", "))
+}
+
+fn probe(elf: &Elf<'_>, address: Address, evidence: String) -> Result<Probe, String> {
+    let offset = elf.file_offset(address).filter(|_| elf.is_code(address));
     Ok(Probe {
         role: Role::ExpandLabel,
         symbol: elf
@@ -285,6 +381,6 @@ fn probe(elf: &Elf<'_>, address: Address, expansions: &[Expansion]) -> Result<Pr
         address,
         offset: offset.ok_or_else(|| format!("what derives secrets, {address}, is no code"))?,
         returns: Vec::new(),
-        evidence: format!("derives {}", at.join(", ")),
+        evidence,
     })
 }

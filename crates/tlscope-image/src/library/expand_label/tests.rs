@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::fixture::at;
-use crate::fixture::schedule::{ACCEPTS, CONNECTS, DERIVE, EXPAND, ambiguous, schedule};
+use crate::fixture::schedule::{
+    ACCEPTS, CONNECTS, DERIVE, EXPAND, INNER, ambiguous, dissolved, passed_by, schedule,
+};
 use crate::library::handshakes;
 use crate::plan::Arch;
 
@@ -19,7 +21,7 @@ fn on_both(image: impl Fn(Arch) -> Vec<u8>, test: impl Fn(Arch, &Elf<'_>)) {
 #[test]
 fn two_secrets_of_one_object_and_labels_that_end_in_0_are_libressl() {
     on_both(schedule, |arch, elf| {
-        let (probe, abi) = find(elf, LIBRESSL).expect("derives");
+        let Derivation { probe, abi, .. } = find(elf, LIBRESSL).expect("derives");
         assert_eq!(probe.address, at(DERIVE.1), "{arch}");
         assert_eq!((abi.connection, abi.label_length), (None, None), "{arch}");
     });
@@ -28,9 +30,48 @@ fn two_secrets_of_one_object_and_labels_that_end_in_0_are_libressl() {
 #[test]
 fn labels_with_their_lengths_and_a_field_of_the_connection_are_openssl() {
     on_both(schedule, |arch, elf| {
-        let (probe, abi) = find(elf, OPENSSL).expect("derives");
+        let Derivation { probe, abi, .. } = find(elf, OPENSSL).expect("derives");
         assert_eq!(probe.address, at(EXPAND.1), "{arch}");
         assert_eq!(abi.connection, Some(0), "{arch}");
+    });
+}
+
+#[test]
+fn of_two_functions_the_one_that_is_told_the_connection_is_taken_if_no_secret_passes_it_by() {
+    on_both(schedule, |arch, elf| {
+        let Derivation { probe, lost, .. } = find(elf, OPENSSL).expect("derives");
+        assert_eq!(probe.address, at(EXPAND.1), "{arch}");
+        let inner = format!("hands all on to {}", at(INNER.1));
+        assert!(
+            probe.evidence.contains(&inner),
+            "{arch}: {}",
+            probe.evidence
+        );
+        assert_eq!(lost, [], "{arch}");
+    });
+}
+
+#[test]
+fn else_the_inner_one_is_taken_which_all_secrets_pass() {
+    on_both(passed_by, |arch, elf| {
+        let Derivation { probe, abi, lost } = find(elf, OPENSSL).expect("derives");
+        assert_eq!(probe.address, at(INNER.1), "{arch}");
+        assert_eq!(abi.connection, None, "{arch}");
+        let outer = format!("{} hands on to it", at(EXPAND.1));
+        assert!(
+            probe.evidence.contains(&outer),
+            "{arch}: {}",
+            probe.evidence
+        );
+        assert_eq!(lost, [], "{arch}");
+    });
+}
+
+#[test]
+fn where_no_secret_is_seen_to_reach_what_derives_there_is_no_plan() {
+    on_both(dissolved, |arch, elf| {
+        let why = find(elf, OPENSSL).err().expect("nothing to probe");
+        assert!(why.contains("c hs traffic"), "{arch}: {why}");
     });
 }
 
@@ -44,7 +85,7 @@ fn what_no_form_fits_derives_nothing() {
 #[test]
 fn of_two_that_could_derive_neither_is_taken() {
     on_both(ambiguous, |arch, elf| {
-        let why = find(elf, LIBRESSL).expect_err("not certain");
+        let why = find(elf, LIBRESSL).err().expect("not certain");
         assert!(
             why.ends_with("which derives is not certain"),
             "{arch}: {why}"

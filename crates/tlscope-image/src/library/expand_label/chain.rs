@@ -1,0 +1,187 @@
+//! Which of the functions that take labels derives, where one hands its label on to another.
+//!
+//! OpenSSL's `tls13_hkdf_expand`, which is told the connection, is from 3.2 on a wrapper of
+//! `tls13_hkdf_expand_ex`, which is not; a compiler that dissolves it into some of its callers leaves
+//! labels at both. All of them pass the inner function. The outer one serves where nobody else
+//! hands the inner one a secret that a key log holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Form, LOGGED};
+use crate::code::{self, CallSite, Root, Value};
+use crate::elf::{Address, Elf};
+use crate::plan::ExpansionAbi;
+
+/// A function, and how it is called.
+pub(super) type Deriving<'f> = (Address, &'f Form);
+
+/// Functions of which each hands its label on to the next one.
+#[derive(Debug)]
+pub(super) struct Chain<'f> {
+    links: Vec<Deriving<'f>>,
+    passed_by: Option<Address>,
+}
+
+impl<'f> Chain<'f> {
+    /// The function to probe, and whom it hands labels on to.
+    pub(super) fn of(
+        elf: &Elf<'_>,
+        forms: &'f [Form],
+        candidates: &[Deriving<'f>],
+    ) -> Result<Self, String> {
+        let chains: Vec<Self> = candidates
+            .iter()
+            .map(|candidate| Self::from(elf, forms, *candidate))
+            .collect();
+        let ends: BTreeSet<_> = chains.iter().filter_map(Self::end).collect();
+        let mut ends = ends.into_iter();
+        match (ends.next(), ends.next()) {
+            (Some(one), Some(other)) => {
+                return Err(format!(
+                    "labels of HKDF go to {one} and to {other}: which derives is not certain"
+                ));
+            }
+            (None, _) => {
+                return Err("no function is handed labels of HKDF in a way that is known".into());
+            }
+            (Some(_), None) => {}
+        }
+        let longest = chains.into_iter().max_by_key(|chain| chain.links.len());
+        let mut links = longest.map(|chain| chain.links).unwrap_or_default();
+        let passed_by = links
+            .windows(2)
+            .rposition(|pair| !takes_all_of(elf, pair[0].0, pair[1]));
+        let passed_by = passed_by.and_then(|at| links.drain(..=at).next_back());
+        Ok(Self {
+            links,
+            passed_by: passed_by.map(|(address, _)| address),
+        })
+    }
+
+    fn from(elf: &Elf<'_>, forms: &'f [Form], outermost: Deriving<'f>) -> Self {
+        const LONGEST: usize = 4;
+        let inner = |outer: &Deriving<'f>| handed_on(elf, forms, *outer);
+        let links = std::iter::successors(Some(outermost), inner);
+        Self {
+            links: links.take(LONGEST).collect(),
+            passed_by: None,
+        }
+    }
+
+    fn end(&self) -> Option<Address> {
+        self.links.last().map(|(address, _)| *address)
+    }
+
+    /// What is to be probed.
+    pub(super) fn first(&self) -> Option<Deriving<'f>> {
+        self.links.first().copied()
+    }
+
+    /// Whom that hands all on to.
+    pub(super) fn inner(&self) -> Option<Address> {
+        self.links.get(1).map(|(address, _)| *address)
+    }
+
+    /// What hands labels on to the function to probe, and is not handed all of them.
+    pub(super) fn passed_by(&self) -> Option<Address> {
+        self.passed_by
+    }
+
+    /// Whether a call hands a text to the function to probe as its label: itself, or through one
+    /// function more.
+    pub(super) fn is_reached(&self, elf: &Elf<'_>, call: &CallSite, text: Address) -> bool {
+        let (Some((first, form)), Some(target)) = (self.first(), call.target) else {
+            return false;
+        };
+        let text = Value::Const(text.0);
+        let label = usize::from(form.abi.label);
+        if target == first {
+            return call.arguments.get(label) == Some(&text);
+        }
+        let positions = call.arguments.iter().enumerate();
+        let holding: Vec<Value> = positions
+            .filter(|(_, value)| **value == text)
+            .filter_map(|(index, _)| Some(Value::root(Root::Argument(u8::try_from(index).ok()?))))
+            .collect();
+        code::calls_of(elf, target).iter().any(|inner| {
+            let passed = inner.arguments.get(label);
+            inner.target == Some(first) && passed.is_some_and(|value| holding.contains(value))
+        })
+    }
+}
+
+/// The only function that one hands on what it was handed: the label, and where to put the secret.
+fn handed_on<'f>(
+    elf: &Elf<'_>,
+    forms: &'f [Form],
+    (outer, form): Deriving<'f>,
+) -> Option<Deriving<'f>> {
+    let mut inner: BTreeMap<Address, &'f Form> = BTreeMap::new();
+    for call in code::calls_of(elf, outer) {
+        let target = call.target.filter(|target| *target != outer);
+        let fitting = forms
+            .iter()
+            .find(|inner| hands_on(&call, &form.abi, &inner.abi));
+        inner.extend(target.zip(fitting));
+    }
+    let only = inner.pop_first();
+    only.filter(|_| inner.is_empty())
+}
+
+fn hands_on(call: &CallSite, outer: &ExpansionAbi, inner: &ExpansionAbi) -> bool {
+    let handed = |from: u8, to: u8| {
+        call.arguments.get(usize::from(to)) == Some(&Value::root(Root::Argument(from)))
+    };
+    let length = |from: Option<u8>, to: Option<u8>| match (from, to) {
+        (Some(from), Some(to)) => handed(from, to),
+        // The inner one is told what the outer one measures.
+        (None, _) => true,
+        (Some(_), None) => false,
+    };
+    handed(outer.label, inner.label)
+        && handed(outer.output, inner.output)
+        && length(outer.label_length, inner.label_length)
+        && length(outer.output_length, inner.output_length)
+}
+
+/// Whether every other call of the inner function is seen to be for what no key log holds.
+fn takes_all_of(elf: &Elf<'_>, outer: Address, (inner, form): Deriving<'_>) -> bool {
+    let Some(places) = code::places_calling(elf, inner) else {
+        return false;
+    };
+    let mut calling: BTreeMap<Address, BTreeSet<Address>> = BTreeMap::new();
+    for (place, function) in places {
+        let Some(function) = function else {
+            return false;
+        };
+        calling.entry(function).or_default().insert(place);
+    }
+    // Where its own call does not show, others may not either.
+    calling.remove(&inner);
+    calling.remove(&outer).is_some()
+        && calling.into_iter().all(|(function, mut places)| {
+            let calls = code::calls_of(elf, function);
+            let mut of_inner = calls.iter().filter(|call| call.target == Some(inner));
+            of_inner.all(|call| {
+                places.remove(&call.at);
+                is_of_no_key_log(elf, &form.abi, call)
+            }) && places.is_empty()
+        })
+}
+
+fn is_of_no_key_log(elf: &Elf<'_>, abi: &ExpansionAbi, call: &CallSite) -> bool {
+    let constant = |index: u8| match call.arguments.get(usize::from(index)) {
+        Some(Value::Const(value)) => Some(*value),
+        _ => None,
+    };
+    let label = constant(abi.label).and_then(|place| {
+        let place = Address(place);
+        match abi.label_length {
+            Some(index) => elf
+                .bytes_from(place)?
+                .get(..usize::try_from(constant(index)?).ok()?),
+            None => elf.text_at(place).map(str::as_bytes),
+        }
+    });
+    label.is_some_and(|label| LOGGED.iter().all(|(logged, _)| logged.as_bytes() != label))
+}
