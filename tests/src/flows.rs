@@ -173,6 +173,12 @@ pub const STYLES: &[Style] = &[
     ),
     c(
         Group::Library,
+        "moves",
+        "a connection that goes on by another descriptor of its socket",
+        Noncore::Same,
+    ),
+    c(
+        Group::Library,
         "pipes",
         "two pipes, the same way: `pipe`",
         Noncore::Unknown,
@@ -212,6 +218,12 @@ pub const STYLES: &[Style] = &[
         "a proxy: TLS in, and TLS out again; a thread for each",
         "stunnel",
         servers::stunnel,
+    ),
+    program(
+        Group::Stunnel,
+        "standard input and output, one socket by two descriptors",
+        "stunnel as inetd starts it",
+        servers::stunnel_on_socket,
     ),
     program(
         Group::Stunnel,
@@ -278,6 +290,11 @@ pub const STYLES: &[Style] = &[
         "memory BIOs, and a callback that sends to a log daemon",
         Noncore::Unknown,
     ),
+    unknown_to_noncore(python(
+        Group::Program,
+        "callback_connects",
+        "memory BIOs, and a callback that makes a connection of its own",
+    )),
     unknown_to_noncore(python(
         Group::Program,
         "pipe",

@@ -212,6 +212,7 @@ enum connection_flag {
 	CONNECTION_BORN = 8,	/* its first call is seen, and all after it */
 	CONNECTION_UNDER = 16,	/* its socket is that of a call inside its own */
 	CONNECTION_NAMED = 32,	/* its hellos tell its sockets */
+	CONNECTION_APART = 64,	/* it works without a socket: the program carries its records */
 };
 
 /* What carries a connection in one direction. */

@@ -18,6 +18,16 @@ static __always_inline void mark_older(struct connection *connection, const stru
 	connection->carriers[1].address.older = older;
 }
 
+/*
+ * A library that does its own I/O touches a socket in its first call. One that
+ * is still to connect (BIO_s_connect) does not: its hellos tell its socket too.
+ */
+static __always_inline void mark_apart(struct connection *connection, const struct frame *frame)
+{
+	if (!frame->touched && connection->flags & CONNECTION_BORN)
+		connection->flags |= CONNECTION_APART;
+}
+
 #ifdef TLSCOPE_CORE
 /* Where the client random stands in the target; 0: not known. */
 static __always_inline __u64 random_place(const struct image *image, __u64 object)

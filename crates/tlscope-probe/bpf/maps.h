@@ -19,7 +19,9 @@ struct frame {
 	__u64 length_at; /* address of the out-parameter of an _ex form */
 	__u64 length;	 /* of a write: what the caller asked for; else 0 */
 	__u64 sent;	 /* bytes that reached the socket during a write */
-	__u64 settled;	 /* the call has touched its connection's socket */
+	bool settled;	 /* the call has touched its connection's socket */
+	bool touched;	 /* the call has touched a socket */
+	__u8 reserved[6];
 	__u64 foreign;	 /* a socket that took from this call what is no record */
 };
 

@@ -71,26 +71,38 @@ union manner {
  * - where its other direction has a socket, and this one may have another;
  * - by what the call is for, a read that receives and a write that sends: the
  *   handshake may have been in a call without a probe (SSL_accept in 1.0.2).
- * A connection whose beginning was not seen may be in the middle of a record;
- * there, and where the bytes cannot be told, the first socket that a call
- * touches is taken.
+ * A connection whose beginning was not seen may be in the middle of a record:
+ * there what the call is for is enough, and where the bytes cannot be told, the
+ * first socket that a call touches.
  */
 static __always_inline bool may_carry(const struct connection *connection, struct sock *sk,
 				      __u64 foreign, union manner manner)
 {
 	bool known = connection->carriers[manner.direction & 1].address.family;
 	bool other_known = connection->carriers[!manner.direction].address.family;
+	bool any_record = !known && (manner.under || other_known || manner.meant);
 	__u64 at = 0;
 
-	if (!known && !other_known && !(connection->flags & CONNECTION_BORN))
-		return true;
+	if (!known && !other_known && !(connection->flags & CONNECTION_BORN)) {
+		if (manner.meant && foreign != (__u64)sk)
+			return true;
+		any_record = true;
+	}
 	if (manner.passing == PASSING_NOTHING)
 		return false;
 	if (manner.passing == PASSING_BYTES)
 		at = buffer_used(sk, manner.direction);
 	if (!at)
 		return foreign != (__u64)sk;
-	return record_begins(at, known || !(manner.under || other_known || manner.meant));
+	return record_begins(at, !any_record);
+}
+
+/* A socket may come to have another descriptor, or one for each direction. */
+static __always_inline int fd_in_use(int known, struct sock *sk, enum direction direction, int fd)
+{
+	if (fd < 0 && !syscall_may_name(known))
+		fd = sock_fd(sk, direction);
+	return fd < 0 ? known : fd;
 }
 
 SHARED int connection_touches(__u64 object, __u64 sock, __u64 foreign, int fd, __u64 bits)
@@ -107,6 +119,9 @@ SHARED int connection_touches(__u64 object, __u64 sock, __u64 foreign, int fd, _
 
 	if (!connection || connection->flags & CONNECTION_NAMED)
 		return TOUCHED_NOTHING;
+	/* TLS in TLS stays possible. */
+	if (connection->flags & CONNECTION_APART && !manner.under)
+		return TOUCHED_NOTHING;
 	/* No index: the verifier of 4.18 wants constant offsets. */
 	if (manner.direction == DIRECTION_SENT) {
 		carrier = &connection->carriers[DIRECTION_SENT];
@@ -115,10 +130,11 @@ SHARED int connection_touches(__u64 object, __u64 sock, __u64 foreign, int fd, _
 		carrier = &connection->carriers[DIRECTION_RECEIVED];
 		opposite = &connection->carriers[DIRECTION_SENT];
 	}
-	if (carrier_is(carrier, fresh.sock, fresh.port_pair))
-		return TOUCHED_SETTLES;
-	if (carrier_is(opposite, fresh.sock, fresh.port_pair)) {
+	if (!carrier_is(carrier, fresh.sock, fresh.port_pair) &&
+	    carrier_is(opposite, fresh.sock, fresh.port_pair))
 		*carrier = *opposite;
+	if (carrier_is(carrier, fresh.sock, fresh.port_pair)) {
+		carrier->address.fd = fd_in_use(carrier->address.fd, sk, manner.direction, fd);
 		return TOUCHED_SETTLES;
 	}
 	/* What comes after the connection's own socket is a callback's business, too. */
@@ -143,7 +159,7 @@ SHARED int connection_touches(__u64 object, __u64 sock, __u64 foreign, int fd, _
 	return fresh.address.family == AF_UNIX ? TOUCHED_NOTHING : TOUCHED_SETTLES;
 }
 
-static __always_inline void frame_touches(struct frame *frame, const struct touch *touch)
+static __always_inline bool frame_touches(struct frame *frame, const struct touch *touch)
 {
 	enum direction meant = frame->length ? DIRECTION_SENT : DIRECTION_RECEIVED;
 	union manner manner = {
@@ -154,21 +170,23 @@ static __always_inline void frame_touches(struct frame *frame, const struct touc
 	    .settled = frame->settled,
 	};
 
+	frame->touched = true;
 	switch (connection_touches(frame->object, (__u64)touch->sk, frame->foreign, touch->fd,
 				   manner.bits)) {
-	case TOUCHED_SETTLES: frame->settled = true; break;
-	case TOUCHED_FOREIGN: frame->foreign = (__u64)touch->sk; break;
-	default: break;
+	case TOUCHED_SETTLES: frame->settled = true; return true;
+	case TOUCHED_FOREIGN: frame->foreign = (__u64)touch->sk; return false;
+	default: return false;
 	}
 }
 
-/* False when the thread is in no TLS call. */
+/* Whether it is the socket of a connection whose call the thread is in. */
 static __always_inline bool socket_used(struct sock *sk, enum direction direction,
 					enum passing passing)
 {
 	struct touch touch = touch_of(sk, direction, passing);
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
+	bool settles = false;
 	__u64 stack;
 	int i;
 
@@ -180,9 +198,9 @@ static __always_inline bool socket_used(struct sock *sk, enum direction directio
 	for (i = 0; i < FRAMES_MAX; i++) {
 		touch.under = i + 1 < thread->depth;
 		if (i < thread->depth && stack < thread->frames[i].stack)
-			frame_touches(&thread->frames[i], &touch);
+			settles |= frame_touches(&thread->frames[i], &touch);
 	}
-	return true;
+	return settles;
 }
 
 /*

@@ -36,6 +36,11 @@ static __always_inline int sock_fd(struct sock *sk, enum direction direction)
 	return thread ? thread->fd : -1;
 }
 
+static __always_inline bool syscall_may_name(int fd)
+{
+	return false;
+}
+
 /* Known where it is not ahead of what sys_enter sees; 0: not known. */
 static __always_inline __u64 buffer_used(struct sock *sk, enum direction direction)
 {

@@ -96,8 +96,8 @@ static __always_inline bool connection_is_unsure(const struct connection *connec
 			!connection->carriers[1].address.family);
 	if (!connection_address(connection, DIRECTION_SENT)->family)
 		return true;
-	return connection->flags & CONNECTION_UNDER && !connection->total[0] &&
-	       !connection->total[1];
+	return connection->flags & (CONNECTION_UNDER | CONNECTION_APART) &&
+	       !connection->total[0] && !connection->total[1];
 }
 
 /* A call ends. Also one that failed may have made its connection known. */
@@ -105,8 +105,10 @@ static __always_inline struct connection *connection_of(void *ctx, const struct 
 {
 	struct connection *connection = connection_get(frame->object);
 
-	if (connection && connection_is_unsure(connection))
+	if (connection && connection_is_unsure(connection)) {
+		mark_apart(connection, frame);
 		connection_identify(ctx, connection, frame->object);
+	}
 	return connection;
 }
 

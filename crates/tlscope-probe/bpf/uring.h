@@ -133,6 +133,17 @@ static __always_inline int syscall_fd(struct sock *sk)
 	return sock_of_fd(fd) == sk ? (int)fd : -1;
 }
 
+/* Cheaper than to look what it is. */
+static __always_inline bool syscall_may_name(int fd)
+{
+	struct pt_regs *regs = syscall_registers();
+	__u64 named = -1;
+
+	if (regs)
+		bpf_probe_read_kernel(&named, sizeof(named), &SYSCALL_ARG1(regs));
+	return (int)named == fd;
+}
+
 static __always_inline int sock_fd(struct sock *sk, enum direction direction)
 {
 	const struct uring_use *use;

@@ -214,6 +214,10 @@ connect = 127.0.0.1:{back_port}
     ends
 }
 
+pub(super) fn stunnel_on_socket(scene: &Scene, _: Begin<'_>) -> Vec<End> {
+    stunnel_as_inetd(scene, "inetd_socket")
+}
+
 pub(super) fn stunnel_on_sockets(scene: &Scene, _: Begin<'_>) -> Vec<End> {
     stunnel_as_inetd(scene, "inetd_sockets")
 }
