@@ -13,7 +13,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) clang-format-19 libssl-dev nginx redis-server 
 	nghttp2-client nghttp2-server libnginx-mod-http-brotli-filter golang-go nodejs \
 	libnss3-tools libnss3-dev brotli zstd xz-utils bsdutils \
 	libgnutls28-dev gnutls-bin wget lftp libcurl3-gnutls libgnutls-dane0 libgnutls-openssl27 \
-	lighttpd lighttpd-mod-gnutls apache2-bin haproxy stunnel4 postgresql postgresql-client
+	libwolfssl35 libmbedtls14 lighttpd lighttpd-mod-gnutls apache2-bin haproxy stunnel4 postgresql postgresql-client
 ZOO_PACKAGES := $(TEST_PACKAGES) g++ gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross
 # The C compiler of `make dist` comes from PyPI, libpcap's sources from Debian.
 DIST_PACKAGES := clang-19 python3 python3-pip pkg-config make dpkg-dev flex bison binutils \

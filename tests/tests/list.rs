@@ -1,9 +1,11 @@
 //! `tlscope list` and `tlscope all`: what there is, and all of it at once.
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::Value;
-use tlscope_tests::{Peer, SYSTEM_LIBSSL, Scene, Tlscope};
+use tlscope_tests::program::tool;
+use tlscope_tests::{Peer, Program, SYSTEM_LIBSSL, Scene, Tlscope};
 
 #[test]
 fn list_names_each_process_with_what_can_be_captured_of_it() {
@@ -44,6 +46,43 @@ fn list_shows_nothing_of_a_process_without_tls() {
     let text = listed.run(&scene).success().text();
     idle.kill().and_then(|()| idle.wait()).expect("end it");
     assert_eq!(text, "");
+}
+
+/// Libraries that tlscope knows by sight alone, as Debian has them.
+#[test]
+fn list_names_libraries_that_are_not_captured() {
+    const LIBRARIES: [(&str, &str); 2] = [
+        ("libwolfssl.so.35", "wolfSSL"),
+        ("libmbedtls.so.14", "Mbed TLS"),
+    ];
+    const LOAD: &str = "import ctypes, sys\n\
+        for name in sys.argv[1:]: ctypes.CDLL(name)\n\
+        print('ready', flush=True); input()";
+    let scene = Scene::new("list-others");
+    let mut command = tool("python3", "python3");
+    command.args(["-c", LOAD]).stdin(Stdio::piped());
+    command.args(LIBRARIES.map(|(file, _)| file));
+    let mut program = Program::start(&scene, "others", command);
+    program.until("the libraries (Debian's libwolfssl35, libmbedtls14)", |p| {
+        p.stdout_so_far().starts_with(b"ready\n").then_some(())
+    });
+    let listed = Tlscope::new("list")
+        .with("pid", program.pid())
+        .arg("--json");
+    let text = listed.run(&scene).success().text();
+    program.say(b"\n");
+    drop(program.finish().success());
+    let rows = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
+    let rows: Vec<Value> = rows.collect();
+    for (_, name) in LIBRARIES {
+        let row = rows.iter().find(|row| row["family"] == name);
+        let row = row.unwrap_or_else(|| panic!("no {name} in:\n{text}"));
+        let told = [&row["plaintext"], &row["secrets"], &row["missing"]];
+        let why = serde_json::json!(["tlscope does not capture this library"]);
+        assert_eq!(told, [&false.into(), &false.into(), &why]);
+    }
 }
 
 /// Of one process, for a search of the whole machine's code takes its time.

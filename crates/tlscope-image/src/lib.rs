@@ -104,6 +104,11 @@ pub fn analyze_with(
     Ok(plans)
 }
 
+/// The TLS library in an image that is known by sight alone.
+pub fn not_captured(bytes: &[u8]) -> Option<&'static str> {
+    library::others::held(&Elf::parse(bytes, &()).ok()?)
+}
+
 /// Whether an image may hold a library of these modules. Far cheaper than [`analyze`]: for a
 /// look at every file that processes map. `true` may be wrong, `false` is not.
 pub fn might_hold(bytes: &[u8], modules: &[Module]) -> bool {

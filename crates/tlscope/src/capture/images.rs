@@ -72,7 +72,10 @@ impl Image {
                 // Their names promise nothing, or nothing that a process relies on. What cannot
                 // even be opened (a sealed memfd) is told by `tlscope list`.
                 (FoundBy::Code | FoundBy::OtherRoot, _)
-                | (FoundBy::Loader, Some(ImageError::NothingFound { .. })) => {}
+                | (
+                    FoundBy::Loader,
+                    Some(ImageError::NothingFound { .. } | ImageError::NotCaptured(_)),
+                ) => {}
                 (FoundBy::Mapped, Some(ImageError::NothingFound { .. })) => {
                     eprintln!("tlscope: {shown}: not probed: it holds no TLS library");
                 }
@@ -168,6 +171,12 @@ pub(crate) fn title(plan: &Plan) -> String {
         Some(version) => format!("{} {version}", plan.family),
         None => plan.family.to_string(),
     }
+}
+
+/// A TLS library in an image that is known by sight alone.
+pub(crate) fn not_captured(target: &Target) -> Option<&'static str> {
+    let bytes = read(&target.open().ok()?).ok()?;
+    tlscope_image::not_captured(&bytes)
 }
 
 /// A target that the user named: it must hold the library.

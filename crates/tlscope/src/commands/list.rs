@@ -12,7 +12,7 @@ use tlscope_image::plan::{Module, Plan};
 use tlscope_targets::{Finder, FoundBy, Target, container, process};
 
 use crate::args::ListArgs;
-use crate::capture::images::Image;
+use crate::capture::images::{Image, not_captured};
 use crate::capture::known::Known;
 use crate::config;
 use crate::modules;
@@ -73,6 +73,14 @@ impl Library {
         }
     }
 
+    fn not_captured(name: &str) -> Self {
+        let why = "tlscope does not capture this library";
+        Self {
+            family: Some(name.to_owned()),
+            ..Self::unusable(why.into())
+        }
+    }
+
     /// As a person reads it.
     fn state(&self) -> &'static str {
         match (self.plaintext, self.secrets) {
@@ -113,20 +121,30 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is told of an image: nothing, if nothing says that it speaks TLS.
+fn libraries(target: &Target, known: &Known) -> Vec<Library> {
+    let is_code = target.found_by == FoundBy::Code;
+    let mut libraries = match Image::open(target, &Module::ALL, known) {
+        Ok(image) => image.plans.iter().map(Library::of_plan).collect(),
+        Err(error) if is_code && error.is::<ImageError>() => Vec::new(),
+        Err(error) => match error.downcast_ref() {
+            Some(ImageError::NothingFound { .. }) => {
+                vec![Library::unusable("no known TLS library is in it".into())]
+            }
+            _ => vec![Library::unusable(format!("{error:#}"))],
+        },
+    };
+    if is_code && libraries.is_empty() {
+        libraries.extend(not_captured(target).map(Library::not_captured));
+    }
+    libraries
+}
+
 /// By process. Most code that is mapped holds no TLS library, and is not shown.
 fn rows(targets: &[Target], known: &Known) -> Vec<Row> {
     let mut by_process: BTreeMap<u32, Vec<(&Target, Library)>> = BTreeMap::new();
     for target in targets {
-        let libraries = match Image::open(target, &Module::ALL, known) {
-            Ok(image) => image.plans.iter().map(Library::of_plan).collect(),
-            Err(error) if target.found_by == FoundBy::Code && error.is::<ImageError>() => continue,
-            Err(error) => match error.downcast_ref() {
-                Some(ImageError::NothingFound { .. }) => {
-                    vec![Library::unusable("no known TLS library is in it".into())]
-                }
-                _ => vec![Library::unusable(format!("{error:#}"))],
-            },
-        };
+        let libraries = libraries(target, known);
         for user in &target.users {
             let rows = by_process.entry(*user).or_default();
             rows.extend(libraries.iter().cloned().map(|library| (target, library)));
