@@ -297,6 +297,11 @@ pub const STYLES: &[Style] = &[
     )),
     unknown_to_noncore(python(
         Group::Program,
+        "relayed",
+        "memory BIOs, and a relay between them in the same process",
+    )),
+    unknown_to_noncore(python(
+        Group::Program,
         "pipe",
         "memory BIOs, carried through pipes: `unknown`, `no_socket`",
     )),

@@ -219,7 +219,7 @@ enum connection_flag {
 struct carrier {
 	__u64 sock; /* the kernel's struct sock, to notice a change */
 	__u32 port_pair;
-	__u32 reserved;
+	__u32 first_at; /* of a hello's: the ports, remote and local, where it was received first */
 	struct socket_address address;
 };
 

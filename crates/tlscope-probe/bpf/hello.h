@@ -57,7 +57,42 @@ static __always_inline bool hello_random(__u8 *random, __u64 at, int length)
 	return retry != RETRY_RANDOM_HEAD;
 }
 
-/* Bytes went through a socket outside of any TLS call. Global: it has a stack of its own. */
+static __always_inline __u32 ports(__u16 remote, __u16 local)
+{
+	return (__u32)remote << 16 | local;
+}
+
+static __always_inline struct carrier *hello_find(struct hello_key *key, enum direction direction)
+{
+	key->direction = direction;
+	return bpf_map_lookup_elem(&hellos, key);
+}
+
+/* A relay in the same process passes a hello on: its addressee receives it last. */
+static __always_inline void hello_received(struct hello_key *key, struct carrier *value)
+{
+	const struct carrier *before = hello_find(key, DIRECTION_RECEIVED);
+
+	value->first_at = before ? before->first_at
+				 : ports(value->address.remote_port, value->address.local_port);
+	bpf_map_update_elem(&hellos, key, value, BPF_ANY);
+}
+
+/*
+ * And its author sent it first, but may be seen to have done so after a relay
+ * on another CPU: then by the other end of that socket it was received first.
+ */
+static __always_inline void hello_sent(struct hello_key *key, const struct carrier *value)
+{
+	const struct carrier *received = hello_find(key, DIRECTION_RECEIVED);
+	const __u32 peer = ports(value->address.local_port, value->address.remote_port);
+	const bool first = received && peer && received->first_at == peer;
+
+	key->direction = DIRECTION_SENT;
+	bpf_map_update_elem(&hellos, key, value, first ? BPF_ANY : BPF_NOEXIST);
+}
+
+/* Bytes went through a socket that is not known for a connection's. Global: a stack of its own. */
 __noinline int hello_passes(__u64 sock, int length, __u64 direction)
 {
 	struct sock *sk = (struct sock *)sock;
@@ -82,23 +117,14 @@ __noinline int hello_passes(__u64 sock, int length, __u64 direction)
 	if (value.address.fd < 0)
 		return 0;
 	key.pid = bpf_get_current_pid_tgid() >> 32;
-	key.direction = direction;
-	/*
-	 * A relay in the same process passes a hello on: its author sent it
-	 * first, its addressee receives it last.
-	 */
 	sock_address(&value.address, sk);
 	value.sock = (__u64)sk;
 	value.port_pair = sock_ports(sk);
-	bpf_map_update_elem(&hellos, &key, &value,
-			    direction == DIRECTION_SENT ? BPF_NOEXIST : BPF_ANY);
+	if (direction == DIRECTION_SENT)
+		hello_sent(&key, &value);
+	else
+		hello_received(&key, &value);
 	return 0;
-}
-
-static __always_inline struct carrier *hello_find(struct hello_key *key, enum direction direction)
-{
-	key->direction = direction;
-	return bpf_map_lookup_elem(&hellos, key);
 }
 
 #else

@@ -22,7 +22,7 @@ struct frame {
 	bool settled;	 /* the call has touched its connection's socket */
 	bool touched;	 /* the call has touched a socket */
 	__u8 reserved[6];
-	__u64 foreign;	 /* a socket that took from this call what is no record */
+	__u64 foreign; /* a socket that took from this call what is no record */
 };
 
 struct thread {

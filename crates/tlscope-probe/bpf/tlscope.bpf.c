@@ -96,8 +96,8 @@ static __always_inline bool connection_is_unsure(const struct connection *connec
 			!connection->carriers[1].address.family);
 	if (!connection_address(connection, DIRECTION_SENT)->family)
 		return true;
-	return connection->flags & (CONNECTION_UNDER | CONNECTION_APART) &&
-	       !connection->total[0] && !connection->total[1];
+	return connection->flags & (CONNECTION_UNDER | CONNECTION_APART) && !connection->total[0] &&
+	       !connection->total[1];
 }
 
 /* A call ends. Also one that failed may have made its connection known. */

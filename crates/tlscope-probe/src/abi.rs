@@ -252,7 +252,7 @@ abi_struct! {
 abi_struct! { ConnectionKey { object: u64, pid: u32, reserved: u32, } }
 
 abi_struct! {
-    Carrier { sock: u64, port_pair: u32, reserved: u32, address: SocketAddress, }
+    Carrier { sock: u64, port_pair: u32, first_at: u32, address: SocketAddress, }
 }
 
 abi_struct! {
