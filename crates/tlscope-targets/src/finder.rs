@@ -22,7 +22,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::image::{FoundBy, ImageId, Target};
 use crate::names::Search;
-use loader::Inside;
+use loader::{Inside, Tree};
 use maps::Mapping;
 use overlay::Above;
 
@@ -125,22 +125,22 @@ impl Finder {
 
     /// The images that the dynamic loader would find, without those handed out before.
     pub fn loader(&mut self) -> Vec<Target> {
+        let Ok(tree) = Tree::at(&self.root) else {
+            return Vec::new();
+        };
         let mut targets = Vec::new();
-        for shown in loader::libraries(&self.root, |name| self.has_name(name)) {
-            let path = below(&self.root, shown.as_os_str().as_bytes());
-            let Some(image) = loader::native_elf(&path) else {
+        for shown in tree.libraries(|name| self.has_name(name)) {
+            let Some(Inside { image, .. }) = tree.native_elf(&shown) else {
                 continue;
             };
             if self.seen.insert(image) {
-                let shown = shown.display().to_string();
-                let found_by = FoundBy::Loader;
                 targets.push(Target {
                     image,
-                    path,
+                    path: below(&self.root, shown.as_os_str().as_bytes()),
                     layer: None,
-                    shown,
+                    shown: shown.display().to_string(),
                     users: Vec::new(),
-                    found_by,
+                    found_by: FoundBy::Loader,
                 });
             }
         }
@@ -162,12 +162,12 @@ impl Finder {
         if own.as_ref() == Some(&place) || !self.roots.insert(place) {
             return Vec::new();
         }
-        let Ok(tree) = File::open(&root) else {
+        let Ok(tree) = Tree::at(&root) else {
             return Vec::new();
         };
         let mut targets = Vec::new();
-        for path in loader::libraries(&root, |name| self.has_name(name)) {
-            let Some(Inside { image, path, mount }) = loader::native_elf_in(&tree, &path) else {
+        for path in tree.libraries(|name| self.has_name(name)) {
+            let Some(Inside { image, path, mount }) = tree.native_elf(&path) else {
                 continue;
             };
             let path = path.as_os_str().as_bytes();

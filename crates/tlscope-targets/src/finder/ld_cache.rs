@@ -11,6 +11,8 @@ const OLD_ENTRY: usize = 12;
 const NEW_MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
 const NEW_HEADER: usize = 48;
 const NEW_ENTRY: usize = 24;
+/// All entries of a hostile cache may name one text without an end.
+const PATH_MAX: usize = 4096;
 
 /// The paths in the cache; none from a damaged one beyond what is whole.
 pub(super) fn paths(cache: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -20,6 +22,7 @@ pub(super) fn paths(cache: &[u8]) -> impl Iterator<Item = &[u8]> {
         // flags, key (the name), value (the path), ...
         let value = read_u32(entry, 8)? as usize;
         let text = table.strings.get(value..)?;
+        let text = &text[..text.len().min(PATH_MAX)];
         let end = text.iter().position(|&b| b == 0)?;
         text[..end].starts_with(b"/").then_some(&text[..end])
     })

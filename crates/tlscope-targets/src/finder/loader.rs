@@ -1,6 +1,10 @@
 //! The places where the dynamic loader looks for a library.
+//!
+//! The tree may be that of a container, whose owner may put anything anywhere: a link to
+//! `/dev/zero`, a pipe that nobody writes to, files that include each other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
@@ -35,105 +39,147 @@ const DEFAULT_DIRECTORIES: &[&str] = &[
     "/vendor/lib64",
 ];
 
-/// Includes may be nested this deep; more is a loop.
-const MAX_INCLUDES: usize = 8;
+/// Files of configuration that are read; distributions have some ten.
+const CONFIGURATION_MAX: usize = 256;
+/// Of one file; a cache of 4,000 libraries has 300 KB.
+const BYTES_MAX: u64 = 16 << 20;
+/// Of one directory; Debian's largest have some 5,000.
+const ENTRIES_MAX: usize = 100_000;
+/// Libraries of wanted names in one tree.
+const LIBRARIES_MAX: usize = 256;
 
-/// Every file whose name is wanted, as an absolute path in the tree at `root`.
-pub(super) fn libraries(root: &Path, wanted: impl Fn(&[u8]) -> bool) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    let name_of = |path: &Path| path.file_name().map(|n| n.as_bytes().to_vec());
-    let cache = fs::read(below(root, b"/etc/ld.so.cache")).unwrap_or_default();
-    for path in ld_cache::paths(&cache).map(|p| below(Path::new("/"), p)) {
-        if name_of(&path).is_some_and(|name| wanted(&name)) {
-            found.insert(path);
-        }
+/// A root directory, looked at from outside as a program in there sees it, wherever links lead.
+pub(super) struct Tree(File);
+
+impl Tree {
+    pub(super) fn at(root: &Path) -> io::Result<Self> {
+        File::open(root).map(Self)
     }
-    for directory in directories(root) {
-        let entries = fs::read_dir(below(root, directory.as_os_str().as_bytes()));
-        for entry in entries.into_iter().flatten().filter_map(Result::ok) {
-            if wanted(entry.file_name().as_bytes()) {
-                found.insert(directory.join(entry.file_name()));
+
+    /// Every file whose name is wanted, as an absolute path in the tree.
+    pub(super) fn libraries(&self, wanted: impl Fn(&[u8]) -> bool) -> BTreeSet<PathBuf> {
+        let cache = self.read(Path::new("/etc/ld.so.cache"));
+        let cached = ld_cache::paths(&cache).map(|path| below(Path::new("/"), path));
+        let in_directory = |directory: PathBuf| {
+            let entries = self.entries(&directory);
+            entries.into_iter().map(move |name| directory.join(name))
+        };
+        let in_directories = self.directories().into_iter().flat_map(in_directory);
+        let is_wanted = |path: &PathBuf| path.file_name().is_some_and(|n| wanted(n.as_bytes()));
+        let found = cached.chain(in_directories).filter(is_wanted);
+        found.take(LIBRARIES_MAX).collect()
+    }
+
+    /// A file if it is an ELF file that a program of this machine's own architecture could load:
+    /// not a 32-bit library, and no linker script.
+    pub(super) fn native_elf(&self, path: &Path) -> Option<Inside> {
+        let mut file = self.open(path).ok()?;
+        is_native_elf(&mut file).then_some(())?;
+        let fd = file.as_raw_fd();
+        let about = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        let mount = about
+            .lines()
+            .find_map(|line| line.strip_prefix("mnt_id:"))?;
+        Some(Inside {
+            image: ImageId::of(&file.metadata().ok()?),
+            path: fs::read_link(format!("/proc/self/fd/{fd}")).ok()?,
+            mount: mount.trim().parse().ok()?,
+        })
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        match openat2(&self.0, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            // Before 5.6, and where a filter forbids it: a link from `/` on leads out of the tree.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                let root = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+                open_file(&below(Path::new(&root), path.as_os_str().as_bytes()))
             }
+            opened => Ok(opened?.into()),
         }
     }
-    found
-}
 
-fn directories(root: &Path) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    read_conf(root, Path::new("/etc/ld.so.conf"), MAX_INCLUDES, &mut all);
-    all.extend(DEFAULT_DIRECTORIES.iter().map(PathBuf::from));
-    // Android's modules: /apex/com.android.conscrypt/lib64 and their like.
-    let modules = fs::read_dir(below(root, b"/apex"));
-    for module in modules.into_iter().flatten().filter_map(Result::ok) {
-        all.push(Path::new("/apex").join(module.file_name()).join("lib64"));
-    }
-    all
-}
-
-/// Directories and `include PATTERN` lines; `#` begins a comment.
-fn read_conf(root: &Path, conf: &Path, depth: usize, all: &mut Vec<PathBuf>) {
-    let Ok(text) = fs::read_to_string(below(root, conf.as_os_str().as_bytes())) else {
-        return;
-    };
-    for line in text
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim())
-    {
-        if let Some(pattern) = line
-            .strip_prefix("include")
-            .filter(|p| p.starts_with([' ', '\t']))
+    /// What there is to read of a file.
+    fn read(&self, path: &Path) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if let Ok(file) = self.open(path)
+            && file.metadata().is_ok_and(|file| file.is_file())
         {
-            if depth > 0 {
-                for file in matching(root, conf, pattern.trim()) {
-                    read_conf(root, &file, depth - 1, all);
+            // Half a file is as good as another one.
+            let _ = file.take(BYTES_MAX).read_to_end(&mut bytes);
+        }
+        bytes
+    }
+
+    fn entries(&self, directory: &Path) -> Vec<OsString> {
+        let entries = self.open(directory).and_then(|directory| {
+            let entries = fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
+            let names = entries.flatten().map(|entry| entry.file_name());
+            Ok(names.take(ENTRIES_MAX).collect())
+        });
+        entries.unwrap_or_default()
+    }
+
+    fn directories(&self) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        self.read_conf(Path::new("/etc/ld.so.conf"), &mut HashSet::new(), &mut all);
+        all.extend(DEFAULT_DIRECTORIES.iter().map(PathBuf::from));
+        // Android's modules: /apex/com.android.conscrypt/lib64 and their like.
+        let apex = Path::new("/apex");
+        let modules = self.entries(apex).into_iter();
+        all.extend(modules.map(|module| apex.join(module).join("lib64")));
+        all
+    }
+
+    /// Directories and `include PATTERN` lines; `#` begins a comment.
+    fn read_conf(&self, conf: &Path, read: &mut HashSet<PathBuf>, all: &mut Vec<PathBuf>) {
+        if read.len() >= CONFIGURATION_MAX || !read.insert(conf.to_owned()) {
+            return;
+        }
+        let text = self.read(conf);
+        for line in String::from_utf8_lossy(&text)
+            .lines()
+            .map(|line| line.split('#').next().unwrap_or_default().trim())
+        {
+            if let Some(pattern) = line
+                .strip_prefix("include")
+                .filter(|p| p.starts_with([' ', '\t']))
+            {
+                for file in self.matching(conf, pattern.trim()) {
+                    self.read_conf(&file, read, all);
                 }
+            } else if line.split_whitespace().next() != Some("hwcap") {
+                let separators = [' ', '\t', ',', ':'];
+                let directories = line.split(separators).filter(|d| d.starts_with('/'));
+                let room = CONFIGURATION_MAX.saturating_sub(all.len());
+                all.extend(directories.take(room).map(PathBuf::from));
             }
-        } else if line.split_whitespace().next() != Some("hwcap") {
-            let separators = [' ', '\t', ',', ':'];
-            all.extend(
-                line.split(separators)
-                    .filter(|d| d.starts_with('/'))
-                    .map(PathBuf::from),
-            );
         }
     }
-}
 
-/// The files that an include pattern names: `*` in the last part only, as all distributions write it.
-fn matching(root: &Path, conf: &Path, pattern: &str) -> Vec<PathBuf> {
-    let pattern = conf.parent().unwrap_or(Path::new("/")).join(pattern);
-    let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name()) else {
-        return Vec::new();
-    };
-    let Some((head, tail)) = name.to_str().and_then(|name| name.split_once('*')) else {
-        return vec![pattern];
-    };
-    let entries = fs::read_dir(below(root, directory.as_os_str().as_bytes()));
-    let mut files: Vec<_> = entries
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-        .filter(|e| {
-            let name = e.file_name();
+    /// The files that an include pattern names: `*` in the last part only, as all distributions write it.
+    fn matching(&self, conf: &Path, pattern: &str) -> Vec<PathBuf> {
+        let pattern = conf.parent().unwrap_or(Path::new("/")).join(pattern);
+        let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name()) else {
+            return Vec::new();
+        };
+        let Some((head, tail)) = name.to_str().and_then(|name| name.split_once('*')) else {
+            return vec![pattern];
+        };
+        let matches = |name: &OsString| {
             let name = name.as_bytes();
             name.len() >= head.len() + tail.len()
                 && name.starts_with(head.as_bytes())
                 && name.ends_with(tail.as_bytes())
-        })
-        .map(|e| directory.join(e.file_name()))
-        .collect();
-    files.sort();
-    files
+        };
+        let names = self.entries(directory).into_iter().filter(matches);
+        let mut files: Vec<_> = names.map(|name| directory.join(name)).collect();
+        files.sort();
+        files
+    }
 }
 
-/// The file's number if it is an ELF file that a program of this machine's own
-/// architecture could load: not a 32-bit library, and no linker script.
-pub(super) fn native_elf(path: &Path) -> Option<ImageId> {
-    number_of_native(open_file(path).ok()?)
-}
-
-/// A file in a tree that is another's root directory.
+/// A file of a tree.
 pub(super) struct Inside {
     pub(super) image: ImageId,
     /// Without links, from where the kernel tells paths of that tree.
@@ -141,42 +187,14 @@ pub(super) struct Inside {
     pub(super) mount: u64,
 }
 
-/// The same of a file in the tree at `root`, found as a program in there finds it, wherever links
-/// lead.
-pub(super) fn native_elf_in(root: &File, path: &Path) -> Option<Inside> {
-    let file = open_in(root, path).ok()?;
-    let fd = file.as_raw_fd();
-    let about = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-    let mount = about
-        .lines()
-        .find_map(|line| line.strip_prefix("mnt_id:"))?;
-    Some(Inside {
-        path: fs::read_link(format!("/proc/self/fd/{fd}")).ok()?,
-        mount: mount.trim().parse().ok()?,
-        image: number_of_native(file)?,
-    })
-}
-
-fn open_in(root: &File, path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    match openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
-        // Before 5.6, and where a filter forbids it: a link from `/` on leads out of the tree.
-        Err(Errno::NOSYS | Errno::PERM) => {
-            let root = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
-            open_file(&below(&root, path.as_os_str().as_bytes()))
-        }
-        opened => Ok(opened?.into()),
-    }
-}
-
-fn number_of_native(mut file: File) -> Option<ImageId> {
+fn is_native_elf(file: &mut File) -> bool {
     const ELF64_LE: &[u8] = b"\x7fELF\x02\x01";
     #[cfg(target_arch = "x86_64")]
     const MACHINE: [u8; 2] = 62u16.to_le_bytes();
     #[cfg(target_arch = "aarch64")]
     const MACHINE: [u8; 2] = 183u16.to_le_bytes();
     let mut header = [0; 20];
-    file.read_exact(&mut header).ok()?;
-    let native = header.starts_with(ELF64_LE) && header.ends_with(&MACHINE);
-    native.then(|| file.metadata().ok().map(|m| ImageId::of(&m)))?
+    file.read_exact(&mut header).is_ok()
+        && header.starts_with(ELF64_LE)
+        && header.ends_with(&MACHINE)
 }

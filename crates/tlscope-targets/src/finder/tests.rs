@@ -222,8 +222,8 @@ fn a_library_behind_links_of_another_root_is_the_one_that_its_programs_map() {
     };
     let plain = tree.0.join("layers/base/usr/lib/libssl.so.3");
     tree.process(26, &[(above, &plain.to_string_lossy())]);
-    let opened = loader::native_elf_in(&File::open("/").unwrap(), &plain).unwrap();
-    let id = opened.mount;
+    let outside = loader::Tree::at(Path::new("/")).unwrap();
+    let id = outside.native_elf(&plain).unwrap().mount;
     let mount = format!("{id} 1 0:41 / / rw - overlay none rw,lowerdir=/layers/base\n");
     tree.write("/proc/26/mountinfo", mount.as_bytes());
     let root = tree.enter(26, "layers/base");
@@ -235,15 +235,26 @@ fn a_library_behind_links_of_another_root_is_the_one_that_its_programs_map() {
     assert_eq!(finder.scan_processes(&[26]), [], "it is not probed twice");
 }
 
+/// Whoever made the container means harm: nothing is waited for, and nothing without end is read.
 #[test]
-fn a_pipe_of_a_librarys_name_is_not_waited_for() {
+fn a_hostile_root_is_looked_at_in_bounded_time() {
     let tree = Tree::new();
-    let pipe = tree.0.join("containers/a/usr/lib/libssl.so.3");
-    fs::create_dir_all(pipe.parent().unwrap()).unwrap();
-    mkfifoat(CWD, &pipe, Mode::RUSR).unwrap();
+    let inside = tree.elf("/containers/a/opt/lib/libssl.so.3");
+    for name in ["usr/lib/libssl.so.3", "etc/ld.so.conf.d/pipe.conf"] {
+        let pipe = tree.0.join("containers/a").join(name);
+        fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+        mkfifoat(CWD, &pipe, Mode::RUSR).unwrap();
+    }
+    symlink("/dev/zero", tree.0.join("containers/a/etc/ld.so.cache")).unwrap();
+    let include = b"include /etc/ld.so.conf.d/*\ninclude /etc/ld.so.conf\n/opt/lib\n";
+    tree.write("/containers/a/etc/ld.so.conf", include);
+    for n in 0..40 {
+        tree.write(&format!("/containers/a/etc/ld.so.conf.d/{n}.conf"), include);
+    }
     tree.process(27, &[]);
     tree.enter(27, "containers/a");
-    assert_eq!(tree.finder().loader_of(27), []);
+    let found = tree.finder().loader_of(27);
+    assert_eq!(found.iter().map(|t| t.image).collect::<Vec<_>>(), [inside]);
 }
 
 #[test]
