@@ -82,6 +82,10 @@ impl KeyLog {
         self
     }
 
+    pub fn holds_all_of(&self, other: &Self) -> bool {
+        other.0.keys().all(|line| self.0.contains_key(line))
+    }
+
     /// Nothing missing, nothing twice, nothing else: `self` was captured, `peers` is the truth.
     #[track_caller]
     pub fn assert_is(&self, peers: &Self) {

@@ -8,8 +8,10 @@ mod ld_cache;
 mod loader;
 mod maps;
 mod overlay;
+mod roots;
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -25,24 +27,14 @@ use crate::names::Search;
 use loader::{Inside, Tree};
 use maps::Mapping;
 use overlay::Above;
+use roots::{Met, Roots};
 
-/// Root directories remembered. More on one machine are searched anew.
-const ROOTS_MAX: usize = 16_384;
-
-/// The root directory of a process, in its mount namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Place {
-    namespace: PathBuf,
-    directory: ImageId,
-}
-
-impl Place {
-    fn of(process: &Path) -> Option<Self> {
-        Some(Self {
-            namespace: fs::read_link(process.join("ns/mnt")).ok()?,
-            directory: ImageId::of(&fs::metadata(process.join("root")).ok()?),
-        })
-    }
+/// What the dynamic loader would find in a root directory that is not ours.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RootFiles {
+    /// The device of an overlay: what was met on it may have been on another.
+    pub new_overlay: Option<(u32, u32)>,
+    pub targets: Vec<Target>,
 }
 
 #[derive(Debug)]
@@ -50,10 +42,9 @@ pub struct Finder {
     searches: Vec<Search>,
     /// `/`, or a tree that stands for it in tests.
     root: PathBuf,
-    /// Images handed out, and other numbers under which they may be met.
+    /// Images handed out: of what is seen through an overlay, the number in its layer.
     seen: HashSet<ImageId>,
-    /// Root directories that were searched.
-    roots: HashSet<Place>,
+    roots: Roots,
     /// One maps file after the other is read into this.
     buffer: Vec<u8>,
     last: ScanReport,
@@ -86,7 +77,7 @@ impl Finder {
             searches: searches.to_vec(),
             root: root.to_owned(),
             seen: HashSet::new(),
-            roots: HashSet::new(),
+            roots: Roots::default(),
             buffer: Vec::with_capacity(256 * 1024),
             last: ScanReport::default(),
         }
@@ -111,7 +102,9 @@ impl Finder {
                 Err(_) => {} // it ended
             }
         }
-        self.seen.extend(found.index.into_keys());
+        let real = found.index.into_keys();
+        self.seen
+            .extend(real.filter(|image| !found.above.contains(image)));
         report.elapsed = start.elapsed();
         self.last = report;
         found.targets
@@ -147,24 +140,14 @@ impl Finder {
         targets
     }
 
-    /// What the loader would find in the root directory of a process, the first time that this
-    /// root is met: a container's programs map it some time after they begin.
-    pub fn loader_of(&mut self, pid: u32) -> Vec<Target> {
-        let process = self.root.join("proc").join(pid.to_string());
+    /// What the loader would find in the root directory of a process, unless this root was searched
+    /// just now: a container's programs map it some time after they begin.
+    pub fn loader_of(&mut self, pid: u32) -> Option<RootFiles> {
+        let process = self.process(pid);
         let root = process.join("root");
-        let Some(place) = Place::of(&process) else {
-            return Vec::new();
-        };
-        if self.roots.len() >= ROOTS_MAX {
-            self.roots.clear();
-        }
-        let own = Place::of(&self.root.join("proc/self"));
-        if own.as_ref() == Some(&place) || !self.roots.insert(place) {
-            return Vec::new();
-        }
-        let Ok(tree) = Tree::at(&root) else {
-            return Vec::new();
-        };
+        let Met { new_overlay } = self.roots.meet(&process, &self.root.join("proc/self"))?;
+        let tree = Tree::at(&root).ok()?;
+        let mounts = Mounts::of(&process);
         let mut targets = Vec::new();
         for path in tree.libraries(|name| self.has_name(name)) {
             let Some(Inside { image, path, mount }) = tree.native_elf(&path) else {
@@ -173,23 +156,22 @@ impl Finder {
             let path = path.as_os_str().as_bytes();
             let inside = in_root(&process, path);
             let opens = below(&root, &inside);
-            let layer = self.behind_overlay(pid, Above::Mount(mount), path, &opens);
-            let real = layer.as_ref().map(|layer| layer.image);
-            let known = |image| self.seen.contains(&image);
-            if known(image) || real.is_some_and(known) {
-                continue;
+            let layer = self.behind_overlay(&mounts, Above::Mount(mount), &inside, &opens);
+            if self.seen.insert(layer.as_ref().map_or(image, |l| l.image)) {
+                targets.push(Target {
+                    image,
+                    path: opens,
+                    layer: layer.map(|layer| layer.path),
+                    shown: String::from_utf8_lossy(&inside).into_owned(),
+                    users: vec![pid],
+                    found_by: FoundBy::OtherRoot,
+                });
             }
-            self.seen.extend([image].into_iter().chain(real));
-            targets.push(Target {
-                image,
-                path: opens,
-                layer: layer.map(|layer| layer.path),
-                shown: String::from_utf8_lossy(&inside).into_owned(),
-                users: vec![pid],
-                found_by: FoundBy::OtherRoot,
-            });
         }
-        targets
+        Some(RootFiles {
+            new_overlay,
+            targets,
+        })
     }
 
     /// Lets an image be handed out again: it was gone before it could be opened, or its
@@ -219,6 +201,10 @@ impl Finder {
         self.last
     }
 
+    fn process(&self, pid: u32) -> PathBuf {
+        self.root.join("proc").join(pid.to_string())
+    }
+
     fn pids(&self) -> Result<Vec<u32>, ScanError> {
         let path = self.root.join("proc");
         let entries = match fs::read_dir(&path) {
@@ -232,7 +218,7 @@ impl Finder {
     /// Reads the process's maps file into `buffer`. It is empty for a kernel
     /// thread, but also when the first thread of a program has ended before others.
     fn read_maps(&mut self, pid: u32) -> io::Result<()> {
-        let dir = self.root.join("proc").join(pid.to_string());
+        let dir = self.process(pid);
         self.read_file(&dir.join("maps"))?;
         if !self.buffer.is_empty() {
             return Ok(());
@@ -255,6 +241,7 @@ impl Finder {
 
     /// Takes the new images of one process out of `buffer`.
     fn sift(&self, pid: u32, found: &mut Found) {
+        let mounts = Mounts::of(&self.process(pid));
         let mut last = None;
         for mapping in maps::parse(&self.buffer) {
             if last == Some(mapping.image) || self.seen.contains(&mapping.image) {
@@ -274,12 +261,19 @@ impl Finder {
             };
             last = Some(mapping.image);
             if !found.has_user(mapping.image, pid) {
-                self.add(pid, &mapping, found_by, found);
+                self.add(pid, &mounts, &mapping, found_by, found);
             }
         }
     }
 
-    fn add(&self, pid: u32, mapping: &Mapping<'_>, found_by: FoundBy, found: &mut Found) {
+    fn add(
+        &self,
+        pid: u32,
+        mounts: &Mounts,
+        mapping: &Mapping<'_>,
+        found_by: FoundBy,
+        found: &mut Found,
+    ) {
         // Without a path it is not marked as seen: the next scan tries again.
         let Some(path) = self.locate(pid, mapping) else {
             return;
@@ -287,7 +281,8 @@ impl Finder {
         // File systems without a device of their own, overlays among them, have major 0.
         let dev = mapping.image.dev;
         let above = (dev.0 == 0).then_some(Above::Device(dev));
-        let layer = above.and_then(|above| self.behind_overlay(pid, above, &mapping.path, &path));
+        let inside = in_root(&mounts.process, &mapping.path);
+        let layer = above.and_then(|above| self.behind_overlay(mounts, above, &inside, &path));
         let real = layer.as_ref().map(|layer| layer.image);
         if real.is_some_and(|real| self.seen.contains(&real)) {
             // Probed already under its real number; not again under this one.
@@ -311,7 +306,7 @@ impl Finder {
     /// A path that opens the mapped file from here, the longest-lived first: our
     /// own tree, the process's root, and for deleted files the mapping itself.
     fn locate(&self, pid: u32, mapping: &Mapping<'_>) -> Option<PathBuf> {
-        let process = self.root.join("proc").join(pid.to_string());
+        let process = self.process(pid);
         let plain = below(&self.root, &mapping.path);
         let rooted = below(&process.join("root"), &in_root(&process, &mapping.path));
         let mapped = process.join("map_files").join(mapping.range());
@@ -333,11 +328,15 @@ impl Finder {
 
     /// The file in an overlay's layer, for one that is seen through the overlay at `path` and
     /// opened by `opens`.
-    fn behind_overlay(&self, pid: u32, above: Above, path: &[u8], opens: &Path) -> Option<Layer> {
-        let process = self.root.join("proc").join(pid.to_string());
-        let mounts = fs::read(process.join("mountinfo")).ok()?;
+    fn behind_overlay(
+        &self,
+        mounts: &Mounts,
+        above: Above,
+        path: &[u8],
+        opens: &Path,
+    ) -> Option<Layer> {
         let file = fs::metadata(opens).ok()?;
-        overlay::layer_paths(&mounts, above, &in_root(&process, path))
+        overlay::layer_paths(mounts.told(), above, path)
             .iter()
             .map(|path| below(&self.root, path))
             .filter_map(|path| Some((fs::symlink_metadata(&path).ok()?, path)))
@@ -364,11 +363,33 @@ struct Layer {
     path: PathBuf,
 }
 
+/// The mounts that a process sees, read once and only when they are asked for.
+struct Mounts {
+    process: PathBuf,
+    told: OnceCell<Vec<u8>>,
+}
+
+impl Mounts {
+    fn of(process: &Path) -> Self {
+        Self {
+            process: process.to_owned(),
+            told: OnceCell::new(),
+        }
+    }
+
+    fn told(&self) -> &[u8] {
+        let read = || fs::read(self.process.join("mountinfo")).unwrap_or_default();
+        self.told.get_or_init(read)
+    }
+}
+
 /// The new images of one scan.
 #[derive(Default)]
 struct Found {
     targets: Vec<Target>,
     index: HashMap<ImageId, usize>,
+    /// Numbers that an overlay shows, which mean nothing once it is gone.
+    above: HashSet<ImageId>,
 }
 
 impl Found {
@@ -400,6 +421,9 @@ impl Found {
         if let Some(at) = known {
             self.index.insert(image, at);
             self.index.insert(real, at);
+            if image != real {
+                self.above.insert(image);
+            }
         }
     }
 }

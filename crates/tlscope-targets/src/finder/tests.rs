@@ -197,16 +197,16 @@ fn a_root_of_another_is_searched_once_and_before_its_library_is_mapped() {
     }
     symlink("24", tree.0.join("proc/self")).unwrap();
     let mut finder = tree.finder();
-    let found = finder.loader_of(22);
+    let found = finder.loader_of(22).unwrap().targets;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].image, inside);
     assert_eq!(
         found[0].path,
         tree.0.join("proc/22/root/usr/lib/libssl.so.3")
     );
-    assert_eq!(finder.loader_of(23), [], "the same root");
-    assert_eq!(finder.loader_of(24), [], "our own root");
-    assert_eq!(finder.loader_of(25), [], "it has ended");
+    assert_eq!(finder.loader_of(23), None, "the same root");
+    assert_eq!(finder.loader_of(24), None, "our own root");
+    assert_eq!(finder.loader_of(25), None, "it has ended");
 }
 
 /// The loader's path may lead over links, from the root on even; the kernel maps what is behind.
@@ -228,7 +228,7 @@ fn a_library_behind_links_of_another_root_is_the_one_that_its_programs_map() {
     tree.write("/proc/26/mountinfo", mount.as_bytes());
     let root = tree.enter(26, "layers/base");
     let mut finder = tree.finder();
-    let found = finder.loader_of(26);
+    let found = finder.loader_of(26).unwrap().targets;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].path, root.join("usr/lib/libssl.so.3"));
     assert_eq!(found[0].shown, "/usr/lib/libssl.so.3");
@@ -253,7 +253,7 @@ fn a_hostile_root_is_looked_at_in_bounded_time() {
     }
     tree.process(27, &[]);
     tree.enter(27, "containers/a");
-    let found = tree.finder().loader_of(27);
+    let found = tree.finder().loader_of(27).unwrap().targets;
     assert_eq!(found.iter().map(|t| t.image).collect::<Vec<_>>(), [inside]);
 }
 

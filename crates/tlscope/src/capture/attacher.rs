@@ -65,12 +65,10 @@ impl Attacher {
         };
         let is_free = |probed: &mut Probed| probed.is_free(&mapped);
         let free: Vec<Probed> = self.probed().extract_if(.., is_free).collect();
-        let numbers = free.iter().flat_map(|p| [Some(p.id), p.unlinked()]);
-        let numbers = numbers.flatten().collect();
         for image in free.iter().flat_map(|probed| &probed.attached) {
             self.tracer().release(image);
         }
-        numbers
+        free.iter().flat_map(|probed| probed.numbers).collect()
     }
 
     /// Whole between any two statements: a panic spoils nothing.

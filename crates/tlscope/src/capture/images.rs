@@ -21,7 +21,10 @@ use super::known::{Asked, Known};
 /// An analysed image, held open until it is attached.
 #[derive(Debug)]
 pub(crate) struct Image {
+    /// Of the very file that is probed: a layer's where it is seen through an overlay.
     pub(crate) id: ImageId,
+    /// As it was found.
+    found: ImageId,
     /// One for each module that it holds a library of: one at least.
     pub(crate) plans: Vec<Plan>,
     pub(crate) shown: String,
@@ -56,8 +59,14 @@ impl Image {
             let searched = String::new();
             return Err(ImageError::NothingFound { searched }.into());
         }
+        let found = target.image;
+        let id = match target.layer {
+            Some(_) => ImageId::of(&file.metadata()?),
+            None => found,
+        };
         Ok(Self {
-            id: target.image,
+            id,
+            found,
             plans,
             shown: target.shown.clone(),
             file,
@@ -93,7 +102,8 @@ impl Image {
 /// What stays of an image once it is probed.
 #[derive(Debug)]
 pub(crate) struct Probed {
-    pub(crate) id: ImageId,
+    /// The numbers by which it is known.
+    pub(crate) numbers: [ImageId; 2],
     file: File,
     pub(crate) attached: Vec<AttachedImage>,
     /// When somebody was last seen to map it, though it was deleted.
@@ -105,9 +115,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 impl Probed {
     pub(crate) fn new(image: Image, attached: Vec<AttachedImage>) -> Self {
-        let Image { id, file, .. } = image;
+        let Image {
+            id, found, file, ..
+        } = image;
         Self {
-            id,
+            numbers: [id, found],
             file,
             attached,
             kept: None,
@@ -122,18 +134,18 @@ impl Probed {
 
     /// `mapped` are the inodes that processes map.
     pub(crate) fn is_free(&mut self, mapped: &HashSet<u64>) -> bool {
-        let Some(number) = self.unlinked() else {
+        let Some(inode) = self.unlinked() else {
             return false;
         };
-        let is_kept = mapped.contains(&number.ino);
+        let is_kept = mapped.contains(&inode);
         self.kept = is_kept.then(Instant::now);
         !is_kept
     }
 
-    /// The number of a file that no directory has any more: only who maps it can still run it.
-    pub(crate) fn unlinked(&self) -> Option<ImageId> {
+    /// The inode of a file that no directory has any more: only who maps it can still run it.
+    fn unlinked(&self) -> Option<u64> {
         let file = self.file.metadata().ok()?;
-        (file.nlink() == 0).then(|| ImageId::of(&file))
+        (file.nlink() == 0).then(|| file.ino())
     }
 }
 

@@ -319,9 +319,9 @@ impl Watcher {
             let targets = if news.lost {
                 self.finder.scan().unwrap_or_default()
             } else {
+                let mut targets = self.of_new_roots(&news);
                 let pids = self.worth_a_look(&news);
-                let mut targets = self.finder.scan_processes(&pids);
-                targets.extend(self.of_new_roots(&news));
+                targets.extend(self.finder.scan_processes(&pids));
                 targets
             };
             self.attach(targets);
@@ -383,8 +383,16 @@ impl Watcher {
     /// What programs with roots of their own may load next.
     fn of_new_roots(&mut self, news: &News) -> Vec<Target> {
         let pids: HashSet<u32> = news.mapped.iter().map(|mapped| mapped.pid).collect();
-        let found = pids.into_iter().map(|pid| self.finder.loader_of(pid));
-        found.flatten().collect()
+        let roots = pids
+            .into_iter()
+            .filter_map(|pid| self.finder.loader_of(pid));
+        let mut targets = Vec::new();
+        for root in roots {
+            self.met
+                .retain(|image, _| Some(image.dev) != root.new_overlay);
+            targets.extend(root.targets);
+        }
+        targets
     }
 
     /// Attaches what has a telling name, at once, and what is known, and leaves the rest to be
