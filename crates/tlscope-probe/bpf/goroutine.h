@@ -253,6 +253,7 @@ static __always_inline void go_frame_push(struct pt_regs *ctx, const struct go_l
 	struct go_process process;
 	struct go_stack stack;
 	struct goroutine *goroutine;
+	struct go_frame *frame;
 	__u64 depth;
 	int i;
 
@@ -272,9 +273,12 @@ static __always_inline void go_frame_push(struct pt_regs *ctx, const struct go_l
 		count(COUNTER_DEEP_CALLS, 1);
 		return;
 	}
-	goroutine->frames[depth].call = *call;
-	goroutine->frames[depth].call.stack = stack.used;
-	goroutine->frames[depth].caller = return_address(ctx);
+	/* Before 5.3 the verifier goes both ways where a depth that it knows is compared. */
+	opaque(depth);
+	frame = &goroutine->frames[depth & (FRAMES_MAX - 1)];
+	frame->call = *call;
+	frame->call.stack = stack.used;
+	frame->caller = return_address(ctx);
 	goroutine->depth = depth + 1;
 }
 
