@@ -15,22 +15,30 @@ use tlscope_probe::ObjectKind;
 const INSTRUCTIONS_MAX: usize = 4096;
 const INSTRUCTION: usize = 8;
 
+/// `BPF_COMPLEXITY_LIMIT_STACK`: branches that wait while the verifier follows another.
+const BRANCHES_MAX: usize = 1024;
+
 const CALL: u8 = 0x85;
 const LOAD_IMM64: u8 = 0x18;
-const CLASS_MASK: u8 = 0x07;
-const CLASS_JMP: u8 = 0x05;
-const CLASS_JMP32: u8 = 0x06;
 const EXIT: u8 = 0x95;
-const XADD: u8 = 0xdb;
+const ALWAYS: u8 = 0x05;
+const CLASS_MASK: u8 = 0x07;
+const CLASS_LD: u8 = 0x00;
+const CLASS_LDX: u8 = 0x01;
+const CLASS_ST: u8 = 0x02;
+const CLASS_STX: u8 = 0x03;
 const CLASS_ALU: u8 = 0x04;
+const CLASS_JMP: u8 = 0x05;
 const CLASS_ALU64: u8 = 0x07;
 const OPERATION_MASK: u8 = 0xf0;
+const FROM_REGISTER: u8 = 0x08;
+const ADD: u8 = 0x00;
+const MOV: u8 = 0xb0;
 const SWAP: u8 = 0xd0;
-const CLASS_LDX: u8 = 0x01;
-const MODE_MEM: u8 = 0x60;
-const CLASS_STX: u8 = 0x03;
 const MODE_MASK: u8 = 0xe0;
-const MODE_ATOMIC: u8 = 0xc0;
+const MODE_MEM: u8 = 0x60;
+const XADD: [u8; 2] = [0xc3, 0xdb];
+const FRAME_POINTER: u8 = 10;
 
 /// Helpers by number, with the kernel that brought each. 112 and 114 are 5.5:
 /// libbpf turns them into 4 and 45 where they are missing.
@@ -75,6 +83,19 @@ impl Code {
     fn instructions(&self) -> impl Iterator<Item = (usize, &[u8])> {
         self.bytes.chunks(INSTRUCTION).enumerate()
     }
+
+    /// Where in the section each of its programs is.
+    fn programs(&self, file: &object::File<'_>) -> Vec<Range<usize>> {
+        let section = file.section_by_name(&self.section).unwrap().index();
+        let own = |symbol: &object::Symbol<'_, '_>| {
+            symbol.kind() == SymbolKind::Text && symbol.section_index() == Some(section)
+        };
+        let range = |symbol: object::Symbol<'_, '_>| {
+            let start = symbol.address() as usize / INSTRUCTION;
+            start..start + symbol.size() as usize / INSTRUCTION
+        };
+        file.symbols().filter(own).map(range).collect()
+    }
 }
 
 fn programs() -> Vec<Code> {
@@ -96,16 +117,18 @@ fn programs() -> Vec<Code> {
 fn programs_are_short_enough() {
     let file = object::File::parse(ObjectKind::Noncore.bytes()).unwrap();
     let mut seen = 0;
-    for symbol in file
-        .symbols()
-        .filter(|symbol| symbol.kind() == SymbolKind::Text)
-    {
-        let count = symbol.size() as usize / INSTRUCTION;
-        let name = symbol.name().unwrap();
-        assert!(count <= INSTRUCTIONS_MAX, "{name} has {count} instructions");
-        seen += usize::from(count > 0);
+    for code in programs() {
+        for own in code.programs(&file) {
+            let place = format!("{} from instruction {}", code.section, own.start);
+            let count = own.len();
+            assert!(count <= INSTRUCTIONS_MAX, "{place}: {count} instructions");
+            let branches = own.filter(|index| successors(&code, *index).len() > 1);
+            let branches = branches.count();
+            assert!(branches <= BRANCHES_MAX, "{place}: {branches} branches");
+            seen += 1;
+        }
     }
-    assert!(seen > 10, "{seen} programs");
+    assert!(seen > 20, "{seen} programs");
 }
 
 /// What `check_cfg` refuses before 5.3: an edge to an instruction that the walk is still inside of
@@ -116,13 +139,7 @@ fn no_loops_and_no_dead_code() {
     let file = object::File::parse(ObjectKind::Noncore.bytes()).unwrap();
     for code in programs() {
         let mut states = vec![State::Unseen; code.bytes.len() / INSTRUCTION];
-        let section = file.section_by_name(&code.section).unwrap().index();
-        let symbols = file.symbols().filter(|symbol| {
-            symbol.kind() == SymbolKind::Text && symbol.section_index() == Some(section)
-        });
-        for symbol in symbols {
-            let start = symbol.address() as usize / INSTRUCTION;
-            let own = start..start + symbol.size() as usize / INSTRUCTION;
+        for own in code.programs(&file) {
             walk(&code, &own, &mut states);
         }
         let unseen = |at: &usize| states[*at] == State::Unseen && !code.is_second_half(*at);
@@ -164,7 +181,6 @@ fn walk(code: &Code, own: &Range<usize>, states: &mut [State]) {
 }
 
 fn successors(code: &Code, index: usize) -> Vec<usize> {
-    const ALWAYS: u8 = 0x05;
     let instruction = &code.bytes[index * INSTRUCTION..][..INSTRUCTION];
     let offset = i16::from_le_bytes([instruction[2], instruction[3]]);
     let target = (index + 1).wrapping_add_signed(offset.into());
@@ -177,50 +193,98 @@ fn successors(code: &Code, index: usize) -> Vec<usize> {
     }
 }
 
+/// The instruction set of 4.18, without what tracing programs may not do (packets) and without
+/// calls to subprograms, which it refuses beside tail calls.
+fn is_of_4_18(instruction: &[u8]) -> bool {
+    let [opcode, registers, offset @ ..] = instruction else {
+        return false;
+    };
+    let (class, operation) = (opcode & CLASS_MASK, opcode & OPERATION_MASK);
+    let immediate = &offset[2..];
+    let source = registers >> 4;
+    match class {
+        // Moves and loads with sign, signed division and swaps that convert nothing are of 6.6.
+        CLASS_ALU => operation <= SWAP && offset[..2] == [0, 0],
+        CLASS_ALU64 => operation < SWAP && offset[..2] == [0, 0],
+        // Atomics other than an addition without a result are of 5.12.
+        CLASS_STX if XADD.contains(opcode) => immediate == [0; 4],
+        CLASS_LDX | CLASS_ST | CLASS_STX => opcode & MODE_MASK == MODE_MEM,
+        // Calls through registers, to subprograms and into the kernel have other bits set.
+        CLASS_JMP if [CALL & OPERATION_MASK, EXIT & OPERATION_MASK].contains(&operation) => {
+            [CALL, EXIT].contains(opcode) && source == 0
+        }
+        CLASS_JMP if operation == ALWAYS & OPERATION_MASK => *opcode == ALWAYS,
+        CLASS_JMP => operation <= SWAP,
+        // 32-bit jumps are of 5.1.
+        _ => *opcode == LOAD_IMM64,
+    }
+}
+
 #[test]
 fn no_subprogram_no_young_instruction() {
     for code in programs() {
-        let place = |index: usize| format!("{} instruction {index}", code.section);
         for (index, instruction) in code.instructions() {
-            let opcode = instruction[0];
-            let class = opcode & CLASS_MASK;
-            if (class == CLASS_ALU || class == CLASS_ALU64) && !code.is_second_half(index) {
-                // Signed division and moves with sign extension have an offset; byte swaps that are
-                // not conversions are of the 64-bit class: all of 6.6.
-                let offset = &instruction[2..4];
-                let swap = opcode & OPERATION_MASK == SWAP && class == CLASS_ALU64;
-                assert!(offset == [0, 0] && !swap, "{}: needs 6.6", place(index));
-            }
-            if class == CLASS_LDX {
-                let mode = opcode & MODE_MASK;
-                assert_eq!(mode, MODE_MEM, "{}: loads with sign need 6.6", place(index));
-            }
-            assert_ne!(
-                class,
-                CLASS_JMP32,
-                "{}: 32-bit jumps need 5.1",
-                place(index)
+            assert!(
+                code.is_second_half(index) || is_of_4_18(instruction),
+                "{} instruction {index}: {instruction:02x?}",
+                code.section
             );
-            if opcode == CALL {
-                // BPF_PSEUDO_CALL in the source register: 4.18 refuses it beside tail calls.
-                assert_eq!(
-                    instruction[1] >> 4,
-                    0,
-                    "{}: a call to a subprogram",
-                    place(index)
-                );
+        }
+    }
+}
+
+/// Before 5.2 a helper takes memory on the stack at constant offsets alone.
+#[test]
+fn places_on_the_stack_are_constant() {
+    let file = object::File::parse(ObjectKind::Noncore.bytes()).unwrap();
+    let mut seen = 0;
+    for code in programs() {
+        for own in code.programs(&file) {
+            seen += frame_addresses(&code, &own);
+        }
+    }
+    assert!(seen > 100, "{seen} places");
+}
+
+/// Follows copies of the frame pointer along every branch; gives the number of additions.
+fn frame_addresses(code: &Code, own: &Range<usize>) -> usize {
+    const NONE: u16 = 1 << FRAME_POINTER;
+    let mut entering = vec![0_u16; code.bytes.len() / INSTRUCTION];
+    entering[own.start] = NONE;
+    let mut waiting = vec![own.start];
+    let mut additions = BTreeSet::new();
+    while let Some(index) = waiting.pop() {
+        let instruction = &code.bytes[index * INSTRUCTION..][..INSTRUCTION];
+        let (opcode, to, from) = (instruction[0], instruction[1] & 0xf, instruction[1] >> 4);
+        let held = entering[index];
+        let holds = |register: u8| held >> register & 1 == 1;
+        let of_registers = opcode & FROM_REGISTER != 0;
+        let after = match (opcode & CLASS_MASK, opcode & OPERATION_MASK) {
+            (CLASS_ALU64, MOV) if of_registers && holds(from) => held | 1 << to,
+            (CLASS_ALU64, ADD) if of_registers => {
+                let place = format!("{} instruction {index}", code.section);
+                assert!(!holds(to) && !holds(from), "{place}: a computed place");
+                held
             }
-            if class == CLASS_STX && opcode & MODE_MASK == MODE_ATOMIC {
-                let operation = i32::from_le_bytes(instruction[4..8].try_into().unwrap());
-                assert_eq!(
-                    (opcode, operation),
-                    (XADD, 0),
-                    "{}: only XADD is old",
-                    place(index)
-                );
+            (CLASS_ALU64, ADD) => {
+                if holds(to) {
+                    additions.insert(index);
+                }
+                held
+            }
+            (CLASS_LD | CLASS_ALU | CLASS_ALU64 | CLASS_LDX, _) => held & !(1 << to),
+            // A call leaves nothing in the registers of its arguments.
+            (CLASS_JMP, _) if opcode == CALL => held & !0b11_1111,
+            _ => held,
+        };
+        for next in successors(code, index) {
+            if entering[next] | after | NONE != entering[next] {
+                entering[next] |= after | NONE;
+                waiting.push(next);
             }
         }
     }
+    additions.len()
 }
 
 #[test]
