@@ -29,6 +29,8 @@ pub enum Duty {
     Mapped,
     /// Create files where only the directory's owner may.
     CreateFiles,
+    /// Tell a command to end that has become another user's.
+    EndCommand,
 }
 
 impl Duty {
@@ -49,6 +51,7 @@ impl Duty {
             }
             Self::Maps | Self::Attach(_) | Self::Mapped => CapabilitySet::SYS_ADMIN,
             Self::CreateFiles => CapabilitySet::DAC_OVERRIDE,
+            Self::EndCommand => CapabilitySet::KILL,
         }
     }
 }
@@ -58,8 +61,10 @@ fn highest_capability() -> u32 {
     text.trim().parse().unwrap_or(0)
 }
 
-/// Gives up every capability of this thread that no duty needs, for good.
+/// Gives up every capability of this thread that no duty needs, for good: without `no_new_privs`
+/// root would get them back from any program that it runs.
 pub fn keep_capabilities(duties: &[Duty]) -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
     let needed = duties.iter().fold(CapabilitySet::empty(), |all, duty| {
         all | duty.capabilities()
     });
@@ -94,7 +99,6 @@ impl Sandbox {
             &[Duty::CreateFiles]
         };
         keep_capabilities(duties)?;
-        rustix::thread::set_no_new_privs(true)?;
         self.confine_files().map_err(io::Error::other)?;
         confine_calls().map_err(io::Error::other)
     }
