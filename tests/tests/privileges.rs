@@ -6,7 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::Signal;
 use tlscope_tests::capture::binary;
+use tlscope_tests::certificates::certificates;
+use tlscope_tests::openssl::{SClient, SServer};
 use tlscope_tests::pcap::PacketCapture;
 use tlscope_tests::program::{run, tool};
 use tlscope_tests::{Capture, KIB, Peer, Scene, Tlscope, wait};
@@ -17,6 +20,7 @@ const CAP_PERFMON: u64 = 1 << 38;
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+const CAP_KILL: u64 = 1 << 5;
 
 /// The kernel cuts names of programs to this.
 const COMM_MAX: usize = 15;
@@ -72,7 +76,9 @@ fn settled(pid: u32, main: u64) {
         let threads = threads(pid);
         let confined = |name: &str| threads.get(name).is_some_and(|t| *t == NONE);
         let kept = threads.get(&program).is_some_and(|t| t.permitted == main);
-        (confined("decode") && confined("events") && kept).then_some(())
+        // Else root would have it all again with the next program that it runs.
+        let for_good = threads.values().all(|t| t.no_new_privs);
+        (confined("decode") && confined("events") && kept && for_good).then_some(())
     });
 }
 
@@ -87,7 +93,7 @@ fn threads_that_handle_data_have_no_privilege() {
         let kept = |name: &&str| {
             threads[*name].permitted == searching | CAP_PERFMON | CAP_CHECKPOINT_RESTORE
         };
-        ["targets", "code"].iter().all(kept).then_some(())
+        ["targets", "code", "ahead"].iter().all(kept).then_some(())
     });
     let talk = Peer::default().sizes(300 * KIB, 300 * KIB).run(&scene);
     talk.assert_captured(&capture.stop().records());
@@ -105,6 +111,33 @@ fn a_named_library_leaves_the_right_to_read_maps_alone() {
         let talk = Peer::on(&library).run(&scene);
         talk.assert_captured(&capture.stop().records());
     }
+}
+
+/// Without `CAP_KILL` root may signal its own processes alone.
+#[test]
+fn a_command_that_has_become_another_user_is_ended_too() {
+    let scene = Scene::new("command-of-another");
+    let script = format!(
+        "echo $$ >{0}; exec setpriv --reuid=65534 --regid=65534 --clear-groups sleep 60",
+        scene.path("pid").display()
+    );
+    let tlscope = Tlscope::json().with("libssl", tlscope_tests::SYSTEM_LIBSSL);
+    let capture = tlscope.running(&["sh", "-c", &script]).start(&scene);
+    let pid = wait::until("the command", || {
+        let text = fs::read_to_string(scene.path("pid")).ok()?;
+        text.trim().parse::<u32>().ok()
+    });
+    let status = format!("/proc/{pid}/status");
+    wait::until("the command to become another user's", || {
+        let status = fs::read_to_string(&status).ok()?;
+        status.contains("Uid:\t65534\t").then_some(())
+    });
+    settled(capture.pid(), CAP_BPF | CAP_KILL);
+    drop(capture.stop_by(Signal::TERM).success());
+    wait::until("the command to end", || {
+        let status = fs::read_to_string(&status).unwrap_or_default();
+        (status.is_empty() || status.contains("State:\tZ")).then_some(())
+    });
 }
 
 #[test]
@@ -144,6 +177,96 @@ fn start_as_user(scene: &Scene, capabilities: &str, words: &[&str]) -> Capture {
     let mut command = as_user(scene, capabilities);
     command.args(words).arg("--ready-file").arg(&ready);
     Capture::started(scene, command, &ready)
+}
+
+/// That it is not shown does not mean that it has ended.
+#[test]
+fn a_process_that_proc_hides_keeps_its_connections() {
+    let scene = Scene::new("hidden");
+    let open = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(scene.directory(), open).expect("a directory for all");
+    let ready = scene.fresh("ready");
+    let mut hidden = tool("unshare", "util-linux");
+    hidden.args(["--mount", "sh", "-c"]);
+    hidden.arg("mount -t proc -o hidepid=2 proc /proc && exec \"$0\" \"$@\"");
+    let user = as_user(&scene, ",+bpf,+perfmon");
+    hidden.arg(user.get_program()).args(user.get_args());
+    hidden.args(["tls", "--json", "--libssl", tlscope_tests::SYSTEM_LIBSSL]);
+    hidden.arg("--ready-file").arg(&ready);
+    let mut capture = Capture::started(&scene, hidden, &ready);
+    let mut stays = Talking::start(&scene);
+    let pid = stays.client.program().pid();
+    stays.say("before\n");
+    let mut ends = Talking::start(&scene);
+    ends.say("before\n");
+    ends.client.program().signal(Signal::KILL);
+    // Until then its number is taken.
+    wait::until("its end", || ends.client.program().ended());
+    capture.program().until("the end of the other", |p| {
+        let said = String::from_utf8_lossy(&p.stdout_so_far()).into_owned();
+        said.contains("process_exited").then_some(())
+    });
+    stays.say("behind\n");
+    capture
+        .program()
+        .until("both ends of what came behind", |p| {
+            let said = String::from_utf8_lossy(&p.stdout_so_far()).into_owned();
+            (said.matches("behind").count() == 2).then_some(())
+        });
+    let records = capture.stop().records();
+    assert_eq!(records.only(pid).sent.bytes, b"before\nbehind\n");
+}
+
+/// A client that says what it is told to, and its server.
+struct Talking {
+    client: SClient,
+    server: SServer,
+}
+
+impl Talking {
+    #[track_caller]
+    fn start(scene: &Scene) -> Self {
+        let server = SServer::start(scene, &certificates().ecdsa, &["-quiet"]);
+        let client = SClient::start(scene, server.port, None, &["-quiet"]);
+        Self { client, server }
+    }
+
+    /// And the server hears it.
+    #[track_caller]
+    fn say(&mut self, line: &str) {
+        self.client.program().say(line.as_bytes());
+        self.server.program.until(line, |p| {
+            p.stdout_so_far().ends_with(line.as_bytes()).then_some(())
+        });
+    }
+}
+
+/// A library that is named, in a place that is not for everybody.
+#[test]
+fn a_library_that_may_not_be_read_is_a_privilege_that_is_missing() {
+    let scene = Scene::new("unreadable");
+    let open = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(scene.directory(), open).expect("a directory for all");
+    let closed = scene.path("closed");
+    fs::create_dir(&closed).expect("a directory");
+    let [inside, beside] = [closed.join("libssl.so.3"), scene.path("libssl.so.3")];
+    for (library, mode) in [(&inside, 0o644), (&beside, 0o600)] {
+        fs::copy(tlscope_tests::SYSTEM_LIBSSL, library).expect("copy the library");
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(library, mode).expect("its mode");
+    }
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("its mode");
+    for library in [inside, beside] {
+        let mut command = as_user(&scene, ",+bpf,+perfmon");
+        command.args(["tls", "--libssl"]).arg(&library);
+        let finished = run(&scene, "tlscope", command);
+        assert_eq!(finished.code(), Some(3), "{}", finished.stderr);
+        let words = format!(
+            "{}: Permission denied (os error 13); reading it takes CAP_DAC_READ_SEARCH",
+            library.display()
+        );
+        assert!(finished.stderr.contains(&words), "{}", finished.stderr);
+    }
 }
 
 #[test]

@@ -140,7 +140,7 @@ pub enum NamedError {
     NotFound { path: PathBuf },
     #[error("{}: is a {kind}, not a library or program", path.display())]
     NotAFile { path: PathBuf, kind: &'static str },
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 

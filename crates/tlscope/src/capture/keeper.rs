@@ -2,11 +2,14 @@
 //! confined one what takes the kernel's trust.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use tlscope_core::event::{Close, Comm, EndedProcess, Process, Timestamp};
 use tlscope_probe::confine::{Duty, Sandbox, keep_capabilities};
 use tlscope_probe::{AttachMode, Tracer};
@@ -57,6 +60,9 @@ impl Kept {
     pub(super) fn ended(&mut self, asked: &[Asked], now: Timestamp) -> Vec<EndedProcess> {
         let ended = |process: &Asked| {
             let Some(life) = tlscope_targets::life(process.pid) else {
+                if is_hidden(process.pid) {
+                    return None;
+                }
                 self.started.remove(&process.pid);
                 return Some(process.ended(None));
             };
@@ -70,6 +76,15 @@ impl Kept {
         };
         asked.iter().filter_map(ended).collect()
     }
+}
+
+/// /proc does not show it to this user (`hidepid`), but it is there.
+fn is_hidden(pid: u32) -> bool {
+    let Some(number) = Pid::from_raw(pid.cast_signed()) else {
+        return false;
+    };
+    let is_shown = fs::read(format!("/proc/{pid}/stat")).is_ok();
+    !is_shown && test_kill_process(number) != Err(Errno::SRCH)
 }
 
 /// As far as it is there to ask: a connection of which nothing came names no thread.
@@ -138,13 +153,15 @@ impl Service {
     }
 }
 
-/// Of the main thread: it reads maps, and sees processes end.
+/// Of the main thread: it reads maps, sees processes end, and ends the command.
 pub(super) fn give_up_privileges(config: &Config) {
-    if config.wanted.libraries.is_empty() {
-        keep(&[Duty::Maps, Duty::Search]);
-    } else {
-        keep(&[Duty::Maps]);
-    }
+    let duties = [
+        (Duty::Maps, true),
+        (Duty::Search, config.wanted.libraries.is_empty()),
+        (Duty::EndCommand, !config.run.is_empty()),
+    ];
+    let duties = duties.into_iter().filter(|(_, has)| *has);
+    keep(&duties.map(|(duty, _)| duty).collect::<Vec<_>>());
 }
 
 /// Of the threads that search and attach.

@@ -19,7 +19,7 @@ use tlscope_image::plan::Module;
 use tlscope_probe::AttachMode;
 use tlscope_probe::mappings::{Mappings, News};
 use tlscope_probe::rehearsal::Rehearsal;
-use tlscope_targets::{Finder, FoundBy, ImageId, ScanError, Target};
+use tlscope_targets::{Finder, FoundBy, ImageId, ScanError, ScanReport, Target};
 
 use super::attacher::Attacher;
 use super::containers::Containers;
@@ -232,6 +232,8 @@ impl Analyst {
 pub(crate) struct First {
     pub(crate) plans: usize,
     processes: usize,
+    /// Processes that this user may not look into.
+    unreadable: usize,
     images: Looks,
     /// Images to be searched once the capture runs.
     waiting: usize,
@@ -241,6 +243,7 @@ impl fmt::Display for First {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             processes,
+            unreadable,
             images,
             waiting,
             ..
@@ -250,7 +253,14 @@ impl fmt::Display for First {
             f,
             "{processes} processes, {all} images ({recalled} known from an earlier run), {waiting} \
              more to search"
-        )
+        )?;
+        if *unreadable > 0 {
+            write!(
+                f,
+                "; {unreadable} processes of other users take CAP_SYS_PTRACE"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -292,7 +302,11 @@ impl Watcher {
         } else {
             self.finder.scan_processes(pids)
         };
-        let processes = self.finder.report().processes;
+        let ScanReport {
+            processes,
+            unreadable,
+            ..
+        } = self.finder.report();
         targets.extend(self.finder.loader());
         let mut plans = self.attach(targets);
         if plans == 0 || !pids.is_empty() {
@@ -303,6 +317,7 @@ impl Watcher {
         Ok(First {
             plans,
             processes,
+            unreadable,
             images: self.analyst.known.looks(),
             waiting: self.shared.state().code.len(),
         })
