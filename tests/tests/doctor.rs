@@ -41,6 +41,10 @@ fn as_root() {
             assert_eq!(found, name, "{text}");
             assert!(why.contains(':'), "{line}");
         }
+        let lacks = part.lines().nth(CHOICES.len()).expect("a line more").trim();
+        assert!(lacks.starts_with("lacks  "), "{lacks}");
+        let is_least = head.starts_with("noncore");
+        assert_eq!(lacks.contains("--follow"), is_least, "{lacks}");
     }
     // The library of a running program, and how many use it.
     let found = text

@@ -102,6 +102,39 @@ fn programs_that_lock_themselves_up_live_on_and_are_captured_whole() {
     }
 }
 
+/// What such a kernel is to be spared, where one that does no harm is told to be one.
+#[test]
+fn where_return_probes_kill_only_a_process_without_a_filter_is_probed() {
+    const UNABLE: Option<i32> = Some(3);
+    let scene = Scene::new("filtered-returns");
+    let flags = |more: &[&'static str]| [&["--filtered-returns"], more].concat();
+    let running = Confined::start(&scene, &confined(), "free");
+    let pid = running.0.pid();
+    for (pid, flags) in [
+        (0, flags(&[])),
+        (0, flags(&["--attach", "multi"])),
+        (pid, flags(&["-b", "1", "--attach", "single-cookie"])),
+        (pid, flags(&["-b", "2"])),
+    ] {
+        let finished = Tlscope::json().args(&flags).pid(pid).run(&scene);
+        let said = &finished.stderr;
+        assert_eq!(finished.code(), UNABLE, "{pid} {flags:?}: {said}");
+        assert!(said.contains("would kill programs"), "{said}");
+    }
+    drop(running.talk().success());
+    for mode in ["session", "multi"] {
+        assert_captured(&scene, &confined(), "free", &flags(&["--attach", mode]));
+    }
+    let confined = Confined::start(&scene, &confined(), "locked");
+    let tlscope = Tlscope::json().args(flags(&[])).pid(confined.0.pid());
+    let finished = tlscope.run(&scene);
+    assert_eq!(finished.code(), UNABLE, "{}", finished.stderr);
+    drop(confined.talk().success());
+    // Keys of OpenSSL take no return probe.
+    let keys = Tlscope::keylog().args(flags(&[]));
+    drop(keys.start(&scene).stop());
+}
+
 #[test]
 fn a_setuid_program_of_another_user_is_captured() {
     let scene = Scene::new("setuid");

@@ -10,7 +10,7 @@ use libbpf_rs::{AsRawLibbpf, Link, Object, ProgramMut, UprobeMultiOpts, UprobeOp
 use tlscope_image::plan::{Module, Plan, Probe, Role};
 
 use crate::abi;
-use crate::features::{AttachMode, Features};
+use crate::features::AttachMode;
 use crate::programs::{self, Point};
 
 /// What a capture is after. Keylog and pcap need no probe on the data path.
@@ -85,6 +85,7 @@ impl Needs {
 pub(crate) struct Attachment {
     pub(crate) mode: AttachMode,
     pub(crate) pid: Option<u32>,
+    pub(crate) returns_are_filtered: bool,
     /// The image's index in the `images` map.
     pub(crate) image: u16,
 }
@@ -96,7 +97,7 @@ impl Attachment {
     pub(crate) fn is_of_process(&self) -> bool {
         let multi = match self.mode {
             AttachMode::Session => true,
-            AttachMode::Multi => Features::of_this_kernel().returns_are_filtered,
+            AttachMode::Multi => self.returns_are_filtered,
             _ => false,
         };
         multi && self.pid.is_some()

@@ -43,6 +43,8 @@ pub struct Options {
     pub object: Option<ObjectKind>,
     pub mode: Option<AttachMode>,
     pub route: Option<SocketRoute>,
+    /// Take return probes for such as kill programs under seccomp, as the kernel may have them.
+    pub filtered_returns: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +97,7 @@ pub struct Tracer {
     passed_over: Vec<PassedOver>,
     /// The one process that probes are for, where the kernel can tell.
     pid: Option<u32>,
+    returns_are_filtered: bool,
 }
 
 impl Tracer {
@@ -197,6 +200,8 @@ impl Tracer {
             route,
             passed_over,
             pid: only_process(options),
+            returns_are_filtered: options.filtered_returns
+                || Features::of_this_kernel().returns_are_filtered,
             images: Vec::new(),
         })
     }
@@ -248,6 +253,7 @@ impl Tracer {
         let mut attachment = Attachment {
             mode: self.settings.mode,
             pid: self.pid,
+            returns_are_filtered: self.returns_are_filtered,
             image: 0,
         };
         let returns = |probe: &&Probe| {
@@ -422,7 +428,7 @@ fn may_kill(attachment: Attachment) -> bool {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         !status.lines().any(|line| line == "Seccomp:\t0")
     };
-    Features::of_this_kernel().returns_are_filtered
+    attachment.returns_are_filtered
         && !(attachment.is_of_process() && attachment.pid.is_some_and(|pid| !is_confined(pid)))
 }
 

@@ -191,13 +191,8 @@ pub(crate) struct CaptureArgs {
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
-    /// Force an attach mode instead of the best one
-    #[arg(long, value_enum, value_name = "MODE", hide = true)]
-    pub(crate) attach: Option<Attach>,
-
-    /// Force a way to find sockets instead of the best one
-    #[arg(long, value_enum, value_name = "ROUTE", hide = true)]
-    pub(crate) sockets: Option<Sockets>,
+    #[command(flatten)]
+    pub(crate) forced: ForcedArgs,
 
     /// With -m pcap: which packets to capture, as tcpdump takes it: `tcp port 443`
     #[arg(value_name = "FILTER")]
@@ -216,6 +211,26 @@ pub(crate) struct CaptureArgs {
 
     #[command(flatten)]
     pub(crate) packets: PacketArgs,
+}
+
+/// For tests: what an older or a stricter kernel leaves to be picked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ForcedArgs {
+    /// Force an attach mode instead of the best one
+    #[arg(long, value_enum, value_name = "MODE", hide = true)]
+    pub(crate) attach: Option<Attach>,
+
+    /// Force a way to find sockets instead of the best one
+    #[arg(long, value_enum, value_name = "ROUTE", hide = true)]
+    pub(crate) sockets: Option<Sockets>,
+
+    /// Take it that return probes kill programs under seccomp
+    #[arg(long, hide = true)]
+    pub(crate) filtered_returns: bool,
+
+    /// Take it that the kernel does not tell of code that is mapped
+    #[arg(long, hide = true)]
+    pub(crate) untold_mappings: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -400,6 +415,7 @@ pub(crate) enum Sockets {
     Tracepoints,
     Syscall,
     Kprobes,
+    None,
 }
 
 /// A user as typed. `0` means no filter, as it does for users of eCapture.

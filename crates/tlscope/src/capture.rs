@@ -136,7 +136,7 @@ fn load_failure(error: LoadError) -> Failure {
 /// Attaches what is found, now and from now on.
 fn attach_found(config: &Config, attacher: &Attacher) -> Result<(Watch, First), Failure> {
     let modules = &config.wanted.modules;
-    let mappings = Mappings::watch()
+    let mappings = watch_mappings(config)
         .inspect_err(|error| {
             eprintln!(
                 "tlscope: the kernel does not tell of code that is mapped ({error}): a program that \
@@ -159,17 +159,24 @@ fn attach_found(config: &Config, attacher: &Attacher) -> Result<(Watch, First), 
     Ok((Watch::start(watcher, mappings), first))
 }
 
+fn watch_mappings(config: &Config) -> io::Result<Mappings> {
+    if config.forced.untold_mappings {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Mappings::watch()
+}
+
 /// The images that the user named, and what belongs to them in files beside them.
 fn open_named(config: &Config) -> Result<Vec<Image>, Failure> {
     let modules = &config.wanted.modules;
     let mut seen = HashSet::new();
     let mut images = Vec::new();
     for path in &config.wanted.libraries {
-        let target = tlscope_targets::named(path).map_err(|e| Exit::Failure.because(e))?;
+        let target = tlscope_targets::named(path).map_err(|e| unopened(e.into(), Exit::Failure))?;
         let others = tlscope_targets::beside(path, &modules::beside(modules));
         match images::open_named(&target, modules) {
             Ok(image) => images.push(image),
-            Err(error) if others.is_empty() => return Err(Exit::Nothing.because(error)),
+            Err(error) if others.is_empty() => return Err(unopened(error, Exit::Nothing)),
             // One file of a library in several.
             Err(_) => {}
         }
@@ -178,6 +185,20 @@ fn open_named(config: &Config) -> Result<Vec<Image>, Failure> {
     }
     images.retain(|image| seen.insert(image.id));
     Ok(images)
+}
+
+/// A file that this user may not read is a privilege that is missing.
+fn unopened(error: anyhow::Error, otherwise: Exit) -> Failure {
+    let is_denied = error.chain().any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+    });
+    if !is_denied {
+        return otherwise.because(error);
+    }
+    Exit::Unable.because(anyhow!(
+        "{error:#}; reading it takes CAP_DAC_READ_SEARCH, or try sudo"
+    ))
 }
 
 /// Of named images alone, the programs for their very plans are loaded.
@@ -217,9 +238,10 @@ fn load(config: &Config, needs: Needs) -> Result<Tracer, Failure> {
         follow: config.follow,
         uid: config.uid,
         shard_bytes: config.shard_bytes,
-        object: config.object,
-        mode: config.mode,
-        route: config.route,
+        object: config.forced.object,
+        mode: config.forced.mode,
+        route: config.forced.route,
+        filtered_returns: config.forced.filtered_returns,
     };
     let tracer = Tracer::load(&options).map_err(load_failure)?;
     // The tracer sees children begin from here on; these began before.

@@ -44,14 +44,59 @@ pub(crate) struct Config {
     /// Ends the capture when it ends; started when everything is attached.
     pub(crate) run: Vec<OsString>,
     pub(crate) shard_bytes: u32,
-    pub(crate) object: Option<ObjectKind>,
-    pub(crate) mode: Option<AttachMode>,
-    pub(crate) route: Option<SocketRoute>,
+    pub(crate) forced: Forced,
     /// Where it is kept what images hold.
     pub(crate) cache: Option<PathBuf>,
     pub(crate) ready_file: Option<PathBuf>,
     /// Say nothing that is no warning: Wireshark shows stderr as an error.
     pub(crate) quiet: bool,
+}
+
+/// What is otherwise found out by attempt.
+#[derive(Debug)]
+pub(crate) struct Forced {
+    pub(crate) object: Option<ObjectKind>,
+    pub(crate) mode: Option<AttachMode>,
+    pub(crate) route: Option<SocketRoute>,
+    pub(crate) filtered_returns: bool,
+    pub(crate) untold_mappings: bool,
+}
+
+impl Forced {
+    fn new(args: &CaptureArgs) -> Self {
+        let forced = &args.forced;
+        Self {
+            object: [None, Some(ObjectKind::Core), Some(ObjectKind::Noncore)]
+                [usize::from(args.btf)],
+            mode: forced.attach.map(Attach::mode),
+            route: forced.sockets.map(Sockets::route),
+            filtered_returns: forced.filtered_returns,
+            untold_mappings: forced.untold_mappings,
+        }
+    }
+}
+
+impl Attach {
+    fn mode(self) -> AttachMode {
+        match self {
+            Self::Session => AttachMode::Session,
+            Self::Multi => AttachMode::Multi,
+            Self::SingleCookie => AttachMode::SingleCookie,
+            Self::Single => AttachMode::Single,
+            Self::Tracefs => AttachMode::Tracefs,
+        }
+    }
+}
+
+impl Sockets {
+    fn route(self) -> SocketRoute {
+        match self {
+            Self::Tracepoints => SocketRoute::SocketTracepoints,
+            Self::Syscall => SocketRoute::SyscallTracepoint,
+            Self::Kprobes => SocketRoute::Kprobes,
+            Self::None => SocketRoute::Unreadable,
+        }
+    }
 }
 
 /// Where and how plaintext is written.
@@ -185,20 +230,7 @@ impl Config {
             keylog,
             run: args.run.clone(),
             shard_bytes: args.mapsize.0,
-            object: [None, Some(ObjectKind::Core), Some(ObjectKind::Noncore)]
-                [usize::from(args.btf)],
-            mode: args.attach.map(|attach| match attach {
-                Attach::Session => AttachMode::Session,
-                Attach::Multi => AttachMode::Multi,
-                Attach::SingleCookie => AttachMode::SingleCookie,
-                Attach::Single => AttachMode::Single,
-                Attach::Tracefs => AttachMode::Tracefs,
-            }),
-            route: args.sockets.map(|sockets| match sockets {
-                Sockets::Tracepoints => SocketRoute::SocketTracepoints,
-                Sockets::Syscall => SocketRoute::SyscallTracepoint,
-                Sockets::Kprobes => SocketRoute::Kprobes,
-            }),
+            forced: Forced::new(args),
             cache: cache(&args.cache),
             ready_file: args.ready_file.clone(),
             quiet: args.quiet,
@@ -398,6 +430,30 @@ fn uid(user: &User) -> Result<Option<u32>> {
             id.map(Some).ok_or_else(|| {
                 anyhow!("--uid {name}: no such user in /etc/passwd; give its number instead")
             })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    /// A way that a kernel may leave to be picked is one that tests can force.
+    #[test]
+    fn every_way_that_may_be_picked_can_be_forced() {
+        let modes: Vec<_> = Attach::value_variants().iter().map(|a| a.mode()).collect();
+        assert_eq!(modes, AttachMode::ALL);
+        let routes: Vec<_> = Sockets::value_variants()
+            .iter()
+            .map(|s| s.route())
+            .collect();
+        assert_eq!(routes, SocketRoute::ALL);
+        // The name that doctor shows is the one that the flag takes.
+        for (flag, mode) in Attach::value_variants().iter().zip(modes) {
+            let value = flag.to_possible_value().expect("a name");
+            assert_eq!(value.get_name(), mode.to_string());
         }
     }
 }

@@ -27,13 +27,23 @@ pub enum SocketRoute {
     None,
 }
 
+impl SocketRoute {
+    /// Those that a capture of data may come to.
+    pub const ALL: [Self; 4] = [
+        Self::SocketTracepoints,
+        Self::SyscallTracepoint,
+        Self::Kprobes,
+        Self::Unreadable,
+    ];
+}
+
 impl fmt::Display for SocketRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SocketTracepoints => "socket tracepoints (6.3)",
             Self::SyscallTracepoint => "the system call tracepoint, and the kernel's own tables",
             Self::Kprobes => "kprobes, TCP only",
-            Self::Unreadable => "nothing: addresses stay unknown",
+            Self::Unreadable => "nothing (addresses stay unknown)",
             Self::None => "nothing",
         })
     }

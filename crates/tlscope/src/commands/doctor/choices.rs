@@ -21,6 +21,7 @@ const ALL: Options = Options {
     object: None,
     mode: None,
     route: None,
+    filtered_returns: false,
 };
 
 /// Whether an object can be loaded.
@@ -76,11 +77,37 @@ fn describe(
     let mode = tracer.attach_mode();
     line(out, "attach", attach(kind, mode))?;
     line(out, "images", images(mode))?;
-    line(
-        out,
-        "sockets",
-        sockets(tracer.socket_route(), tracer.passed_over()),
-    )
+    let route = tracer.socket_route();
+    line(out, "sockets", sockets(route, tracer.passed_over()))?;
+    line(out, "lacks", lacks(kind, route))
+}
+
+/// What a capture cannot do with these, and with the best can.
+fn lacks(kind: ObjectKind, route: SocketRoute) -> String {
+    let noncore = kind == ObjectKind::Noncore;
+    let best_route = route == SocketRoute::SocketTracepoints;
+    let rows = [
+        (noncore, "--follow"),
+        // On aarch64 the goroutine is in a register in every version.
+        (noncore && cfg!(target_arch = "x86_64"), "Go before 1.17"),
+        (noncore, "more than 6.4 MiB of one call"),
+        (
+            !best_route,
+            "of one call what is more than the buffer (--mapsize)",
+        ),
+        (
+            noncore || !best_route,
+            "addresses of connections through memory BIOs",
+        ),
+        (route == SocketRoute::Kprobes, "addresses other than of TCP"),
+        (route == SocketRoute::Unreadable, "addresses"),
+    ];
+    let lacking = rows.into_iter().filter(|(lacks, _)| *lacks);
+    let lacking: Vec<_> = lacking.map(|(_, what)| what).collect();
+    if lacking.is_empty() {
+        return "nothing".into();
+    }
+    lacking.join("; ")
 }
 
 fn line(out: &mut impl Write, name: &str, value: impl std::fmt::Display) -> io::Result<()> {
