@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rustix::fs::{XattrFlags, setxattr};
 
-use super::matrix::{Capability, NET_RAW, Version, Way};
+use super::matrix::{ATTACH, Capability, NET_RAW, Version, Way};
 use super::subjects::{self, Extent, Sizes, Subject};
 use super::transcript::Line;
 use crate::capture::binary;
@@ -133,6 +133,14 @@ fn doctor(scene: &Scene, version: &Version) {
         Line::Fact("doctor".into(), line.to_owned()).say();
     }
     let text = finished.success().text();
+    let modes = text
+        .lines()
+        .skip_while(|line| !line.starts_with("attach modes"));
+    let modes = modes.skip(1).take_while(|line| !line.is_empty());
+    let modes: Vec<_> = modes
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(modes, ATTACH, "each is forced, or refused");
     let core = text.split_once("core object (-b 1, picked by -b 0)");
     let (_, core) = core.unwrap_or_else(|| panic!("the core object is not picked"));
     let sockets = match version.sockets {

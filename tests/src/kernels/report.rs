@@ -30,9 +30,13 @@ const NOTES: &str = "
 
 * Before 5.15 there is no attach cookie: each library has an instance of the programs of its own.
 * Before 6.3 the socket is found from the descriptor of the system call (core object) or by kprobes (noncore object, TCP
-  only), and a write of more than the buffer holds is not followed while it is under way: what does not fit is lost, and counted.
-* Before 5.8, or without BTF, there is the noncore object alone: perf buffers, 6.4 MiB of one call, no `--follow`, no Go before
-  1.17. No such kernel could be had; `-b 2` forces the object on all of these, and a unit test checks it against the rules of 4.18.
+  only), that of a memory BIO is not found, and a write of more than the buffer holds is not followed while it is under way: what
+  does not fit is lost, and counted.
+* Before 5.8, or without BTF, there is the noncore object alone: perf buffers, 6.4 MiB of one call, no `--follow`, on x86_64 no Go
+  before 1.17, no addresses of memory BIOs on any kernel. No such kernel could be had; `-b 2` forces the object on all of these,
+  and unit tests hold it to what 4.18 has and follow its programs by the rules of the verifier of 4.19
+  (`crates/tlscope-probe/tests/noncore.rs` and `verifier/`).
+* Of 5.8 and 5.9 no kernel could be had either: that the core object takes nothing younger is read off it (`tests/core.rs` there).
 ";
 
 /// The modules, in the order of the columns.
@@ -46,19 +50,23 @@ pub fn markdown(verdicts: &[Verdict]) -> String {
     out
 }
 
-/// Kernel by kernel, what passed of each module.
+/// Kernel by kernel, what passed of each module, and what doctor says that cannot be done.
 fn works(out: &mut String, verdicts: &[Verdict]) {
-    *out += "## What works\n\n";
-    *out +=
-        "| kernel | user space | | tls | gnutls | nss | gotls |\n|---|---|---|---|---|---|---|\n";
+    *out += "## What works\n\nUnder `lacks` stands what `tlscope doctor` said there.\n\n";
+    *out += "| kernel | user space | | tls | gnutls | nss | gotls | lacks |\n|---|---|---|---|---|---|---|---|\n";
     for verdict in verdicts {
-        for (object, shown) in [("auto", "`-b 0`"), ("noncore", "`-b 2`")] {
+        let picked = verdict.picked("object").0;
+        for (case, shown, object) in [
+            ("auto", "`-b 0`", &*picked),
+            ("noncore", "`-b 2`", "noncore"),
+        ] {
             let Userland { suite, openssl, .. } = verdict.kernel.userland;
-            let cells = MODULES.map(|module| modes(verdict, object, module));
+            let cells = MODULES.map(|module| modes(verdict, case, module));
             let (kernel, cells) = (release(verdict), cells.join(" | "));
+            let lacks = verdict.lacks(object);
             let _ = writeln!(
                 out,
-                "| {kernel} | {suite}, OpenSSL {openssl} | {shown} | {cells} |"
+                "| {kernel} | {suite}, OpenSSL {openssl} | {shown} | {cells} | {lacks} |"
             );
         }
     }

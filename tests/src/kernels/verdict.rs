@@ -83,6 +83,14 @@ impl Verdict {
         line.map_or("", |line| line.trim())
     }
 
+    /// What doctor says that captures with an object cannot do.
+    pub fn lacks(&self, object: &str) -> &str {
+        let head = |line: &&String| line.starts_with(&format!("{object} object"));
+        let mut lines = self.doctor.iter().skip_while(|line| !head(line));
+        let lacks = lines.find_map(|line| line.trim().strip_prefix("lacks "));
+        lacks.unwrap_or_default().trim()
+    }
+
     /// What doctor says was picked by `-b 0`, and why.
     pub fn picked(&self, name: &str) -> (String, String) {
         let head = |line: &&String| line.contains("picked by -b 0");
