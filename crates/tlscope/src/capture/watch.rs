@@ -255,10 +255,7 @@ impl fmt::Display for First {
              more to search"
         )?;
         if *unreadable > 0 {
-            write!(
-                f,
-                "; {unreadable} processes of other users take CAP_SYS_PTRACE"
-            )?;
+            write!(f, "; {unreadable} of the processes may not be looked into")?;
         }
         Ok(())
     }
