@@ -127,11 +127,6 @@ __noinline int hello_passes(__u64 sock, int length, __u64 direction)
 	return 0;
 }
 
-#else
-static __always_inline int hello_passes(__u64 sock, int length, __u64 direction)
-{
-	return 0;
-}
 #endif
 
 #endif

@@ -21,7 +21,8 @@ struct frame {
 	__u64 sent;	 /* bytes that reached the socket during a write */
 	bool settled;	 /* the call has touched its connection's socket */
 	bool touched;	 /* the call has touched a socket */
-	__u8 reserved[6];
+	bool own;	 /* and the last one was its connection's */
+	__u8 reserved[5];
 	__u64 foreign; /* a socket that took from this call what is no record */
 };
 

@@ -80,29 +80,28 @@ static __always_inline bool may_carry(const struct connection *connection, struc
 {
 	bool known = connection->carriers[manner.direction & 1].address.family;
 	bool other_known = connection->carriers[!manner.direction].address.family;
-	bool any_record = !known && (manner.under || other_known || manner.meant);
 	__u64 at = 0;
 
-	if (!known && !other_known && !(connection->flags & CONNECTION_BORN)) {
-		if (manner.meant && foreign != (__u64)sk)
-			return true;
-		any_record = true;
-	}
+	if (!known && !other_known && !(connection->flags & CONNECTION_BORN) && manner.meant &&
+	    foreign != (__u64)sk)
+		return true;
 	if (manner.passing == PASSING_NOTHING)
 		return false;
 	if (manner.passing == PASSING_BYTES)
 		at = buffer_used(sk, manner.direction);
 	if (!at)
 		return foreign != (__u64)sk;
-	return record_begins(at, !any_record);
+	return record_begins(at, known || !(manner.under || other_known || manner.meant));
 }
 
 /* A socket may come to have another descriptor, or one for each direction. */
-static __always_inline int fd_in_use(int known, struct sock *sk, enum direction direction, int fd)
+static __always_inline void fd_follow(struct socket_address *address, struct sock *sk,
+				      enum direction direction, int fd)
 {
-	if (fd < 0 && !syscall_may_name(known))
+	if (fd < 0 && !syscall_may_name(address->fd))
 		fd = sock_fd(sk, direction);
-	return fd < 0 ? known : fd;
+	if (fd >= 0)
+		address->fd = fd;
 }
 
 SHARED int connection_touches(__u64 object, __u64 sock, __u64 foreign, int fd, __u64 bits)
@@ -130,11 +129,13 @@ SHARED int connection_touches(__u64 object, __u64 sock, __u64 foreign, int fd, _
 		carrier = &connection->carriers[DIRECTION_RECEIVED];
 		opposite = &connection->carriers[DIRECTION_SENT];
 	}
-	if (!carrier_is(carrier, fresh.sock, fresh.port_pair) &&
-	    carrier_is(opposite, fresh.sock, fresh.port_pair))
-		*carrier = *opposite;
 	if (carrier_is(carrier, fresh.sock, fresh.port_pair)) {
-		carrier->address.fd = fd_in_use(carrier->address.fd, sk, manner.direction, fd);
+		fd_follow(&carrier->address, sk, manner.direction, fd);
+		return TOUCHED_SETTLES;
+	}
+	if (carrier_is(opposite, fresh.sock, fresh.port_pair)) {
+		*carrier = *opposite;
+		fd_follow(&carrier->address, sk, manner.direction, fd);
 		return TOUCHED_SETTLES;
 	}
 	/* What comes after the connection's own socket is a callback's business, too. */
@@ -159,7 +160,7 @@ SHARED int connection_touches(__u64 object, __u64 sock, __u64 foreign, int fd, _
 	return fresh.address.family == AF_UNIX ? TOUCHED_NOTHING : TOUCHED_SETTLES;
 }
 
-static __always_inline bool frame_touches(struct frame *frame, const struct touch *touch)
+static __always_inline void frame_touches(struct frame *frame, const struct touch *touch)
 {
 	enum direction meant = frame->length ? DIRECTION_SENT : DIRECTION_RECEIVED;
 	union manner manner = {
@@ -171,36 +172,48 @@ static __always_inline bool frame_touches(struct frame *frame, const struct touc
 	};
 
 	frame->touched = true;
+	frame->own = false;
 	switch (connection_touches(frame->object, (__u64)touch->sk, frame->foreign, touch->fd,
 				   manner.bits)) {
-	case TOUCHED_SETTLES: frame->settled = true; return true;
-	case TOUCHED_FOREIGN: frame->foreign = (__u64)touch->sk; return false;
-	default: return false;
+	case TOUCHED_SETTLES: frame->settled = frame->own = true; break;
+	case TOUCHED_FOREIGN: frame->foreign = (__u64)touch->sk; break;
+	default: break;
 	}
 }
 
-/* Whether it is the socket of a connection whose call the thread is in. */
+/* False when the thread is in no TLS call. */
 static __always_inline bool socket_used(struct sock *sk, enum direction direction,
 					enum passing passing)
 {
 	struct touch touch = touch_of(sk, direction, passing);
 	__u64 id = bpf_get_current_pid_tgid();
 	struct thread *thread = bpf_map_lookup_elem(&threads, &id);
-	bool settles = false;
 	__u64 stack;
 	int i;
 
 	if (!thread || !thread->depth)
 		return false;
 	stack = stack_in_use();
+	touch.fd = fd_of_thread(thread);
 	/* TLS over TLS: the socket is under every connection on the stack. */
 #pragma unroll
 	for (i = 0; i < FRAMES_MAX; i++) {
 		touch.under = i + 1 < thread->depth;
 		if (i < thread->depth && stack < thread->frames[i].stack)
-			settles |= frame_touches(&thread->frames[i], &touch);
+			frame_touches(&thread->frames[i], &touch);
 	}
-	return settles;
+	return true;
+}
+
+/* In the middle of one connection's call a program may carry the records of another. */
+static __always_inline void hello_of_another(struct sock *sk, int length, enum direction direction)
+{
+#ifdef TLSCOPE_CORE
+	const struct frame *frame = frame_current();
+
+	if (!frame || !frame->own)
+		hello_passes((__u64)sk, length, direction);
+#endif
 }
 
 /*
@@ -257,8 +270,7 @@ int sock_send_length(struct bpf_raw_tracepoint_args *ctx)
 
 	if (socket_used(sk, DIRECTION_SENT, passing_of(length)))
 		emit_ahead(ctx, frame_current(), length);
-	else
-		hello_passes((__u64)sk, length, DIRECTION_SENT);
+	hello_of_another(sk, length, DIRECTION_SENT);
 	return 0;
 }
 
@@ -268,8 +280,8 @@ int sock_recv_length(struct bpf_raw_tracepoint_args *ctx)
 	struct sock *sk = (struct sock *)ctx->args[0];
 	int length = (int)ctx->args[1];
 
-	if (!socket_used(sk, DIRECTION_RECEIVED, passing_of(length)))
-		hello_passes((__u64)sk, length, DIRECTION_RECEIVED);
+	socket_used(sk, DIRECTION_RECEIVED, passing_of(length));
+	hello_of_another(sk, length, DIRECTION_RECEIVED);
 	return 0;
 }
 

@@ -144,6 +144,12 @@ static __always_inline bool syscall_may_name(int fd)
 	return (int)named == fd;
 }
 
+/* The socket tells more. */
+static __always_inline int fd_of_thread(const struct thread *thread)
+{
+	return -1;
+}
+
 static __always_inline int sock_fd(struct sock *sk, enum direction direction)
 {
 	const struct uring_use *use;
