@@ -43,7 +43,7 @@ pub enum ImageError {
         "it holds {0}, a TLS library that tlscope does not capture; the other end of its connections may \
          be captured, where that runs on this machine"
     )]
-    NotCaptured(&'static str),
+    NotCaptured(String),
     #[error(
         "not a Go program: no function table and no build information of Go in it; `tlscope inspect` \
          tells what else it holds, and `tlscope tls`, `gnutls` and `nss` capture C libraries"
@@ -93,7 +93,7 @@ pub fn analyze_with(
             .map(|library| (library.near_miss(&elf), library.marks()))
             .unzip();
         let near = near.into_iter().flatten().next();
-        let other = || library::others::held(&elf).map(ImageError::NotCaptured);
+        let other = || library::others::held(&elf).map(|name| ImageError::NotCaptured(name.into()));
         return Err(near.or_else(other).unwrap_or_else(|| match modules {
             [Module::Gotls] => ImageError::NotGo,
             _ => ImageError::NothingFound {
@@ -106,6 +106,7 @@ pub fn analyze_with(
 
 /// The TLS library in an image that is known by sight alone.
 pub fn not_captured(bytes: &[u8]) -> Option<&'static str> {
+    library::others::may_hold(bytes).then_some(())?;
     library::others::held(&Elf::parse(bytes, &()).ok()?)
 }
 

@@ -16,7 +16,7 @@ use tlscope_probe::AttachedImage;
 use tlscope_targets::{FoundBy, ImageId, Target};
 
 use super::beside::Beside;
-use super::known::{Asked, Known};
+use super::known::{Asked, Held, Known};
 
 /// An analysed image, held open until it is attached.
 #[derive(Debug)]
@@ -35,11 +35,11 @@ impl Image {
     pub(crate) fn open(target: &Target, modules: &[Module], known: &Known) -> Result<Self> {
         known.count_look();
         let file = target.open()?;
-        let plans = match known.recall(&file, modules) {
-            Some(plans) => plans,
+        let held = match known.recall(&file, modules) {
+            Some(held) => held,
             None => learn(target, &file, modules, known)?,
         };
-        Self::new(target, file, plans)
+        Self::new(target, file, held)
     }
 
     /// `None` unless an earlier run knew what it holds: then it is opened without delay.
@@ -49,15 +49,16 @@ impl Image {
         known: &Known,
     ) -> Option<Result<Self>> {
         let file = target.open().ok()?;
-        let plans = known.recall(&file, modules)?;
+        let held = known.recall(&file, modules)?;
         known.count_look();
-        Some(Self::new(target, file, plans))
+        Some(Self::new(target, file, held))
     }
 
-    fn new(target: &Target, file: File, plans: Vec<Plan>) -> Result<Self> {
-        if plans.is_empty() {
+    fn new(target: &Target, file: File, held: Held) -> Result<Self> {
+        if held.plans.is_empty() {
             let searched = String::new();
-            return Err(ImageError::NothingFound { searched }.into());
+            let nothing = ImageError::NothingFound { searched };
+            return Err(held.other.map_or(nothing, ImageError::NotCaptured).into());
         }
         let found = target.image;
         let id = match target.layer {
@@ -67,7 +68,7 @@ impl Image {
         Ok(Self {
             id,
             found,
-            plans,
+            plans: held.plans,
             shown: target.shown.clone(),
             file,
         })
@@ -150,31 +151,36 @@ impl Probed {
 }
 
 /// Reads and analyses a file. It stays known.
-fn learn(target: &Target, file: &File, modules: &[Module], known: &Known) -> Result<Vec<Plan>> {
+fn learn(target: &Target, file: &File, modules: &[Module], known: &Known) -> Result<Held> {
     let before = known.identity(file);
     let bytes = read(file)?;
     let files = Beside::new(&target.path, Path::new(&target.shown));
     // Most code that is mapped holds no TLS library, and there is much of it.
     if target.found_by == FoundBy::Code && !tlscope_image::might_hold(&bytes, modules) {
-        known.learn(file, before, modules, &[], Asked::new());
-        return Ok(Vec::new());
+        let other = tlscope_image::not_captured(&bytes);
+        let held = Held::nothing(other.map(str::to_owned));
+        known.learn(file, before, modules, &held, Asked::new());
+        return Ok(held);
     }
     let analyze = || Ok(tlscope_image::analyze_with(&bytes, &files, modules)?);
     let plans = known.same_content(&bytes, analyze);
-    let asked = files.into_asked();
-    match &plans {
-        Ok(plans) => known.learn(file, before, modules, plans, asked),
-        Err(error) if holds_nothing(error) => known.learn(file, before, modules, &[], asked),
-        Err(_) => {}
+    let held = match &plans {
+        Ok(plans) => Some(Held::of(plans)),
+        Err(error) => held_nothing(error),
+    };
+    if let Some(held) = held {
+        known.learn(file, before, modules, &held, files.into_asked());
     }
-    plans
+    plans.map(|plans| Held::of(&plans))
 }
 
-fn holds_nothing(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref(),
-        Some(ImageError::NothingFound { .. } | ImageError::NotCaptured(_) | ImageError::NotGo)
-    )
+/// `None` when the error tells nothing of what is in the image.
+fn held_nothing(error: &anyhow::Error) -> Option<Held> {
+    match error.downcast_ref()? {
+        ImageError::NotCaptured(name) => Some(Held::nothing(Some(name.clone()))),
+        ImageError::NothingFound { .. } | ImageError::NotGo => Some(Held::nothing(None)),
+        _ => None,
+    }
 }
 
 /// Library and version, as far as known.
@@ -183,12 +189,6 @@ pub(crate) fn title(plan: &Plan) -> String {
         Some(version) => format!("{} {version}", plan.family),
         None => plan.family.to_string(),
     }
-}
-
-/// A TLS library in an image that is known by sight alone.
-pub(crate) fn not_captured(target: &Target) -> Option<&'static str> {
-    let bytes = read(&target.open().ok()?).ok()?;
-    tlscope_image::not_captured(&bytes)
 }
 
 /// A target that the user named: it must hold the library.
@@ -206,7 +206,9 @@ pub(crate) fn analyze(file: &File, path: &Path, modules: &[Module]) -> Result<Ve
 const IMAGE_MAX: u64 = 1 << 30;
 
 fn read(file: &File) -> Result<Vec<u8>> {
-    let size = file.metadata()?.len();
+    let known = file.metadata()?;
+    ensure!(known.is_file(), "not a file");
+    let size = known.len();
     ensure!(
         size <= IMAGE_MAX,
         "{size} bytes: an image of more than 1 GiB is not analysed"

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tlscope_image::plan::{Module, Plan};
 
-pub(super) use memory::{Asked, Identity, stamp_of};
+pub(super) use memory::{Asked, Held, Identity, stamp_of};
 
 use memory::Memory;
 
@@ -65,14 +65,13 @@ impl Known {
         self.looked.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What this file holds, if an earlier run looked at this very file as it is now: no plan
-    /// when it holds no library.
-    pub(super) fn recall(&self, file: &File, modules: &[Module]) -> Option<Vec<Plan>> {
+    /// What this file holds, if an earlier run looked at this very file as it is now.
+    pub(super) fn recall(&self, file: &File, modules: &[Module]) -> Option<Held> {
         let memory = self.memory.as_ref()?;
-        let plans = memory.recall(&Identity::of(file).ok()?, modules)?;
+        let held = memory.recall(&Identity::of(file).ok()?, modules)?;
         self.recalled.fetch_add(1, Ordering::Relaxed);
-        self.expect_copies(file, &plans);
-        Some(plans)
+        self.expect_copies(file, &held.plans);
+        Some(held)
     }
 
     /// A library that was recalled may come again in another file: read, it is known there too.
@@ -94,13 +93,13 @@ impl Known {
         file: &File,
         before: Option<Identity>,
         modules: &[Module],
-        plans: &[Plan],
+        held: &Held,
         asked: Asked,
     ) {
         if let (Some(memory), Some(before)) = (&self.memory, before)
             && Identity::of(file).is_ok_and(|after| after == before)
         {
-            memory.learn(before, modules, plans, asked);
+            memory.learn(before, modules, held, asked);
         }
     }
 

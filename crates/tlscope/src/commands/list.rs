@@ -12,7 +12,7 @@ use tlscope_image::plan::{Module, Plan};
 use tlscope_targets::{Finder, FoundBy, Target, container, process};
 
 use crate::args::ListArgs;
-use crate::capture::images::{Image, not_captured};
+use crate::capture::images::Image;
 use crate::capture::known::Known;
 use crate::config;
 use crate::modules;
@@ -124,20 +124,18 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
 /// What is told of an image: nothing, if nothing says that it speaks TLS.
 fn libraries(target: &Target, known: &Known) -> Vec<Library> {
     let is_code = target.found_by == FoundBy::Code;
-    let mut libraries = match Image::open(target, &Module::ALL, known) {
-        Ok(image) => image.plans.iter().map(Library::of_plan).collect(),
-        Err(error) if is_code && error.is::<ImageError>() => Vec::new(),
-        Err(error) => match error.downcast_ref() {
-            Some(ImageError::NothingFound { .. }) => {
-                vec![Library::unusable("no known TLS library is in it".into())]
-            }
-            _ => vec![Library::unusable(format!("{error:#}"))],
-        },
+    let error = match Image::open(target, &Module::ALL, known) {
+        Ok(image) => return image.plans.iter().map(Library::of_plan).collect(),
+        Err(error) => error,
     };
-    if is_code && libraries.is_empty() {
-        libraries.extend(not_captured(target).map(Library::not_captured));
+    match error.downcast_ref() {
+        Some(ImageError::NotCaptured(name)) => vec![Library::not_captured(name)],
+        Some(_) if is_code => Vec::new(),
+        Some(ImageError::NothingFound { .. }) => {
+            vec![Library::unusable("no known TLS library is in it".into())]
+        }
+        _ => vec![Library::unusable(format!("{error:#}"))],
     }
-    libraries
 }
 
 /// By process. Most code that is mapped holds no TLS library, and is not shown.

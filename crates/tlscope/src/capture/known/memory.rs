@@ -80,14 +80,38 @@ impl Identity {
 /// The debug files that an analysis asked for, and what was there.
 pub(crate) type Asked = Vec<(PathBuf, Option<Stamp>)>;
 
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    /// None when it holds no library.
+    pub(crate) plans: Vec<Plan>,
+    /// Libraries that are not captured, by name; where there is no plan.
+    pub(crate) other: Option<String>,
+}
+
+impl Held {
+    pub(crate) fn of(plans: &[Plan]) -> Self {
+        Self {
+            plans: plans.to_vec(),
+            other: None,
+        }
+    }
+
+    pub(crate) fn nothing(other: Option<String>) -> Self {
+        Self {
+            plans: Vec::new(),
+            other,
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     file: Identity,
     /// The names of their subcommands.
     modules: String,
     asked: Asked,
-    /// None when the file holds no library.
-    plans: Vec<Plan>,
+    held: Held,
 }
 
 #[derive(Debug)]
@@ -123,18 +147,18 @@ impl Memory {
         })
     }
 
-    pub(super) fn recall(&self, file: &Identity, modules: &[Module]) -> Option<Vec<Plan>> {
+    pub(super) fn recall(&self, file: &Identity, modules: &[Module]) -> Option<Held> {
         let entry = self.entries.get(&(*file, names(modules)))?;
         let as_it_was = |(path, stamp): &(PathBuf, Option<Stamp>)| stamp_of(path) == *stamp;
         entry
             .asked
             .iter()
             .all(as_it_was)
-            .then(|| entry.plans.clone())
+            .then(|| entry.held.clone())
     }
 
     /// What cannot be written is learned again.
-    pub(super) fn learn(&self, file: Identity, modules: &[Module], plans: &[Plan], asked: Asked) {
+    pub(super) fn learn(&self, file: Identity, modules: &[Module], held: &Held, asked: Asked) {
         if !file.stamp.is_settled() {
             return;
         }
@@ -142,7 +166,7 @@ impl Memory {
             file,
             modules: names(modules),
             asked,
-            plans: plans.to_vec(),
+            held: held.clone(),
         };
         let Ok(mut line) = serde_json::to_vec(&entry) else {
             return;
@@ -239,12 +263,12 @@ mod tests {
         Identity { stamp, sample: 5 }
     }
 
-    fn line(file: Identity, plans: &[Plan]) -> Vec<u8> {
+    fn line(file: Identity, held: &Held) -> Vec<u8> {
         let entry = Entry {
             file,
             modules: "tls".into(),
             asked: vec![("/nonexistent.debug".into(), None)],
-            plans: plans.to_vec(),
+            held: held.clone(),
         };
         let mut line = serde_json::to_vec(&entry).unwrap();
         line.push(b'\n');
@@ -254,16 +278,18 @@ mod tests {
     #[test]
     fn a_plan_comes_back_as_it_was() {
         let library = fs::read(format!("/usr/lib/{ARCH}-linux-gnu/libssl.so.3")).unwrap();
-        let plans = vec![tlscope_image::analyze(&library).unwrap()];
-        let entries = parse(&[line(identity(1), &plans), line(identity(2), &[])].concat());
-        assert_eq!(entries[&(identity(1), "tls".into())].plans, plans);
-        assert_eq!(entries[&(identity(2), "tls".into())].plans, []);
+        let held = Held::of(&[tlscope_image::analyze(&library).unwrap()]);
+        let other = Held::nothing(Some("rustls".into()));
+        let entries = parse(&[line(identity(1), &held), line(identity(2), &other)].concat());
+        assert_eq!(entries[&(identity(1), "tls".into())].held, held);
+        assert_eq!(entries[&(identity(2), "tls".into())].held, other);
         assert_eq!(entries.len(), 2);
     }
 
     #[test]
     fn any_damage_is_passed_over() {
-        let whole = [line(identity(1), &[]), line(identity(2), &[])].concat();
+        let nothing = Held::nothing(None);
+        let whole = [line(identity(1), &nothing), line(identity(2), &nothing)].concat();
         for at in 0..whole.len() {
             for byte in [0, b'\n', b'"', b'9', b'}', 0xff] {
                 let mut damaged = whole.clone();
