@@ -116,10 +116,7 @@ SHARED int connection_touches(__u64 object, __u64 sock, __u64 foreign, int fd, _
 	    .address = {.fd = fd},
 	};
 
-	if (!connection || connection->flags & CONNECTION_NAMED)
-		return TOUCHED_NOTHING;
-	/* TLS in TLS stays possible. */
-	if (connection->flags & CONNECTION_APART && !manner.under)
+	if (!connection || connection->flags & (CONNECTION_NAMED | CONNECTION_APART))
 		return TOUCHED_NOTHING;
 	/* No index: the verifier of 4.18 wants constant offsets. */
 	if (manner.direction == DIRECTION_SENT) {
