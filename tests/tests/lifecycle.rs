@@ -152,6 +152,31 @@ fn a_process_with_the_number_of_another_has_connections_of_its_own() {
     }
 }
 
+/// Probes go one after the other at the end, and their programs go on.
+#[test]
+fn what_is_captured_while_a_capture_ends_has_its_address() {
+    const ENOUGH: usize = 200_000;
+    let scene = Scene::new("cut-off");
+    let library = copied_libssl(&scene);
+    for object in [1, 2] {
+        // Over pairs of Unix sockets.
+        let mut program = churn(&scene, &library, 1_000_000, 1, 0);
+        let pid = program.pid();
+        let mut capture = json(&library).object(object).start(&scene);
+        program.say(b"\n");
+        capture.program().until("many connections", |p| {
+            (p.stdout_so_far().len() > ENOUGH).then_some(())
+        });
+        let records = capture.stop().records();
+        drop(program);
+        for connection in records.of(pid) {
+            let shown = connection.carriers.iter().flatten();
+            let strange: Vec<_> = shown.filter(|carrier| carrier.remote != "unix").collect();
+            assert!(strange.is_empty(), "{}: {strange:?}", connection.id);
+        }
+    }
+}
+
 /// `make churn` lets a million connections come and go.
 #[test]
 fn memory_stays_as_it_is_while_connections_come_and_go() {

@@ -48,7 +48,7 @@ struct config {
 	__u32 uid_set;	    /* uid is a filter only when this is not 0 */
 	__u32 shards;	    /* ring buffers in use: a power of two */
 	__u32 wakeup_bytes; /* fill level of a ring at which its reader is woken */
-	__u32 reserved;
+	__u32 ended;	    /* the capture is over: probes go one after the other */
 };
 
 /* A walk from a pointer to a field: all steps but the last are dereferenced. */

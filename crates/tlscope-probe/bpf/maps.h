@@ -127,7 +127,7 @@ static __always_inline bool wanted(void)
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 
 	stay_on_own_stack();
-	if (!cfg)
+	if (!cfg || cfg->ended)
 		return false;
 	if (cfg->pid_set && !bpf_map_lookup_elem(&pids, &pid))
 		return false;

@@ -110,7 +110,7 @@ abi_struct! {
         uid_set: u32,
         shards: u32,
         wakeup_bytes: u32,
-        reserved: u32,
+        ended: u32,
     }
 }
 

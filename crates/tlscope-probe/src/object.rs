@@ -308,20 +308,27 @@ fn create_rings(open: &mut OpenObject, settings: &Settings) -> Result<Vec<MapHan
     Ok(rings)
 }
 
+/// Tells the programs what is wanted.
+pub(crate) fn configure(object: &Object, settings: &Settings) -> libbpf_rs::Result<()> {
+    let mut maps = object.maps();
+    let Some(map) = maps.find(|map| map.name() == "config_map") else {
+        return Ok(());
+    };
+    map.update(
+        &0_u32.to_ne_bytes(),
+        settings.config.as_bytes(),
+        MapFlags::ANY,
+    )
+}
+
 fn fill_maps(
     object: &Object,
     settings: &Settings,
     rings: &[MapHandle],
     pids: &[u32],
 ) -> libbpf_rs::Result<()> {
+    configure(object, settings)?;
     for map in object.maps() {
-        if map.name() == "config_map" {
-            map.update(
-                &0_u32.to_ne_bytes(),
-                settings.config.as_bytes(),
-                MapFlags::ANY,
-            )?;
-        }
         if map.name() == "pids" {
             for pid in pids {
                 map.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)?;

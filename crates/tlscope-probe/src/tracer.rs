@@ -87,9 +87,10 @@ pub struct Attached {
 #[derive(Debug)]
 pub struct Tracer {
     // Links go before the objects that own their programs.
-    links: Vec<Link>,
-    /// The links of each image, by its index in the `images` map.
+    /// To images, by their index in the `images` map.
     images: Vec<Vec<Link>>,
+    /// To what the programs of images rely on.
+    watching: Vec<Link>,
     objects: Vec<Object>,
     rings: Vec<MapHandle>,
     settings: Settings,
@@ -172,7 +173,7 @@ impl Tracer {
                 uid_set: u32::from(options.uid.is_some()),
                 shards: cpus.next_power_of_two().min(SHARDS_MAX),
                 wakeup_bytes: WAKEUP_BYTES.min(shard_bytes / 4),
-                reserved: 0,
+                ended: 0,
             },
             follow: options.follow,
             shard_bytes,
@@ -184,16 +185,16 @@ impl Tracer {
         let Sockets {
             route,
             passed_over,
-            mut links,
+            links: mut watching,
         } = sockets::watch(&loaded.object, &settings)?;
         if options.follow {
-            links.extend(watch_processes(&loaded.object, settings.kind)?);
+            watching.extend(watch_processes(&loaded.object, settings.kind)?);
         }
         if settings.needs.owners {
-            links.extend(sockets::watch_owners(&loaded.object, &settings));
+            watching.extend(sockets::watch_owners(&loaded.object, &settings));
         }
         Ok(Self {
-            links,
+            watching,
             objects: vec![loaded.object],
             rings: loaded.rings,
             settings,
@@ -346,9 +347,15 @@ impl Tracer {
     }
 
     /// Takes every probe away; counters and connections stay readable. For each link the kernel
-    /// waits some 30 ms, and those who wait side by side wait for the same.
+    /// waits some 30 ms, and those who wait side by side wait for the same; half of the probes would
+    /// tell half of what happens meanwhile, so all are silent from the first moment on.
     pub fn detach(&mut self) {
-        let mut links = std::mem::take(&mut self.links);
+        self.settings.config.ended = 1;
+        for object in &self.objects {
+            // If one cannot be told, its last events may lack something.
+            let _ = object::configure(object, &self.settings);
+        }
+        let mut links = std::mem::take(&mut self.watching);
         links.extend(self.images.drain(..).flatten());
         let each = links.len().div_ceil(DETACHERS_MAX).max(1);
         thread::scope(|scope| {
