@@ -23,6 +23,7 @@ use object::elf::{
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
 use serde::{Deserialize, Serialize};
 
+use self::dynamic::Dynamic;
 use crate::ImageError;
 use crate::plan::Arch;
 
@@ -134,12 +135,19 @@ impl<'d> Elf<'d> {
             .map_err(malformed)?;
         let segments = load_segments(headers, bytes)?;
         let sections = section_table(header, bytes);
-        let symbols = Symbols::read(&sections, bytes, files);
-        let relocations = if sections.is_empty() {
-            Relocations::of_loader(headers, &segments)
+        let dynamic = Dynamic::read(headers, &segments);
+        let (symbols, relocations) = if sections.is_empty() {
+            (
+                Symbols::of_loader(&dynamic),
+                Relocations::of_loader(&dynamic),
+            )
         } else {
-            Relocations::read(&sections, &segments, bytes)
+            (
+                Symbols::read(&sections, bytes, files),
+                Relocations::read(&sections, &segments, bytes),
+            )
         };
+        let needed = dynamic.needed();
         let frames = Frames::read(headers, &segments, &sections);
         Ok(Self {
             frames,
@@ -151,7 +159,7 @@ impl<'d> Elf<'d> {
             build_id: build_id(&sections, bytes),
             symbols,
             relocations,
-            needed: dynamic::needed(headers, &segments),
+            needed,
             segments,
         })
     }

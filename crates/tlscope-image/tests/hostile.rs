@@ -82,6 +82,42 @@ fn every_number_of_the_tables_of_go_may_be_extreme() {
     }
 }
 
+/// Debian's libssl3, which the tests install: the miniatures tell the loader nothing.
+const LIBSSL: &str = "/usr/lib/x86_64-linux-gnu/libssl.so.3";
+
+/// Without sections, names and relocations are read as the loader reads them.
+#[test]
+fn every_number_that_the_loader_is_told_may_be_extreme() {
+    const GNU_HASH: u64 = 0x6fff_fef5;
+    /// DT_PLTRELSZ, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_RELASZ, DT_JMPREL: what is read.
+    const READ: [u64; 8] = [2, 4, 5, 6, 7, 8, 23, GNU_HASH];
+    let mut image = std::fs::read(LIBSSL).unwrap_or_else(|error| panic!("{LIBSSL}: {error}"));
+    put(&mut image, 0x28, 0, 8);
+    put(&mut image, 0x3a, 0, 6);
+    let word = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().expect("eight bytes"));
+    let headers = (64..64 + 56 * 16).step_by(56);
+    let mut dynamic = headers.filter(|at| word(*at) & 0xffff_ffff == 2);
+    let at = word(dynamic.next().expect("a dynamic segment") + 8) as usize;
+    let values: Vec<usize> = (at..)
+        .step_by(16)
+        .take_while(|at| word(*at) != 0)
+        .filter(|at| READ.contains(&word(*at)))
+        .map(|at| at + 8)
+        .collect();
+    let hash = values.iter().find(|at| word(**at - 8) == GNU_HASH);
+    // It is in the first segment, whose offsets are its addresses, and begins with four numbers.
+    let hash = word(*hash.expect("a hash table")) as usize;
+    let numbers = (hash..hash + 16).step_by(4).map(|at| (at, 4));
+    for (at, width) in values.iter().map(|at| (*at, 8)).chain(numbers) {
+        // Each takes as long as a whole library.
+        for extreme in [u64::MAX, 1 << 31, 0] {
+            let mut image = image.clone();
+            put(&mut image, at, extreme, width);
+            let _ = answer(&format!("{extreme:#x} at {at:#x}"), &image);
+        }
+    }
+}
+
 /// As many segments as a header can count, all of the whole file.
 #[test]
 fn segments_one_over_the_other_are_refused() {

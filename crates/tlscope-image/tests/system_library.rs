@@ -48,6 +48,21 @@ fn early_data_is_not_counted_twice() {
     }
 }
 
+/// What is named then is named by the loader's own table.
+#[test]
+fn without_section_headers_the_plan_is_the_same() {
+    let whole = analyze(&libssl()).expect("a plan");
+    let mut image = libssl();
+    // e_shoff; e_shentsize, e_shnum and e_shstrndx.
+    image[0x28..0x30].fill(0);
+    image[0x3a..0x40].fill(0);
+    let bare = analyze(&image).expect("a plan");
+    assert_eq!(bare.probes, whole.probes);
+    assert_eq!(bare.covered, whole.covered);
+    assert_eq!(bare.layout, whole.layout);
+    assert_eq!(bare.missing, whole.missing);
+}
+
 /// Cut, and with bytes flipped all over: an answer or an error, within bounds, never a panic.
 #[test]
 fn a_damaged_image_ends_in_an_answer() {

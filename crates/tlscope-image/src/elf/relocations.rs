@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use object::LittleEndian;
 use object::elf::{
-    DT_RELA, DT_RELASZ, PT_DYNAMIC, R_AARCH64_ABS64, R_AARCH64_GLOB_DAT, R_AARCH64_JUMP_SLOT,
-    R_AARCH64_RELATIVE, R_X86_64_64, R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, R_X86_64_RELATIVE,
-    Rela64, SHT_RELA, SHT_RELR,
+    R_AARCH64_ABS64, R_AARCH64_GLOB_DAT, R_AARCH64_JUMP_SLOT, R_AARCH64_RELATIVE, R_X86_64_64,
+    R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, R_X86_64_RELATIVE, Rela64, SHT_RELA, SHT_RELR, Sym64,
 };
 use object::read::SymbolIndex;
-use object::read::elf::{ProgramHeader, Rela, SectionHeader, Sym, SymbolTable};
+use object::read::elf::{Rela, SectionHeader, Sym, SymbolTable};
 
-use super::{Address, Header, ProgramHeaders, Sections, Segment, bytes_at};
+use super::dynamic::Dynamic;
+use super::{Address, Header, Sections, Segment, bytes_at};
 
 /// What a slot holds once the image is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,23 +46,27 @@ impl<'d> Relocations<'d> {
             };
             // A table of section-relative entries (a .o file, or ld -q) has another meaning than
             // a loader's table.
-            let Ok(symbols) = sections.symbol_table_by_index(LittleEndian, bytes, symbols) else {
-                slots.extend(entries.iter().filter_map(|entry| slot(entry, None)));
-                continue;
+            let symbols: Option<SymbolTable<'d, Header>> = sections
+                .symbol_table_by_index(LittleEndian, bytes, symbols)
+                .ok();
+            let named = |index: usize| {
+                let symbols = symbols.as_ref()?;
+                let symbol = symbols.symbol(SymbolIndex(index)).ok()?;
+                let name = symbols.symbol_name(LittleEndian, symbol).ok()?;
+                Some((std::str::from_utf8(name).ok()?, defined_at(symbol)))
             };
-            slots.extend(
-                entries
-                    .iter()
-                    .filter_map(|entry| slot(entry, Some(&symbols))),
-            );
+            slots.extend(entries.iter().filter_map(|entry| slot(entry, named)));
         }
         Self { slots }
     }
 
-    /// As the loader finds them, for an image without sections: those that need no symbol.
-    pub(super) fn of_loader(headers: ProgramHeaders<'_>, segments: &[Segment<'d>]) -> Self {
-        let entries = table_of_loader(headers, segments).unwrap_or_default();
-        let slots = entries.iter().filter_map(|entry| slot(entry, None));
+    /// As the loader finds them, for an image without sections.
+    pub(super) fn of_loader(dynamic: &Dynamic<'_, 'd>) -> Self {
+        let named = |index: usize| {
+            let symbol = dynamic.symbol(index)?;
+            Some((dynamic.name_of(symbol)?, defined_at(symbol)))
+        };
+        let slots = dynamic.relocations().filter_map(|entry| slot(entry, named));
         Self {
             slots: slots.collect(),
         }
@@ -123,32 +127,15 @@ fn packed<'d>(
     slots.collect()
 }
 
-/// `DT_RELA` and `DT_RELASZ` of the dynamic segment (System V ABI, "Dynamic Section").
-fn table_of_loader<'d>(
-    headers: ProgramHeaders<'_>,
-    segments: &[Segment<'d>],
-) -> Option<&'d [Rela64<LittleEndian>]> {
-    const MOST: usize = 256;
-    let mut headers = headers.iter();
-    let dynamic = headers.find(|header| header.p_type(LittleEndian) == PT_DYNAMIC)?;
-    let bytes = bytes_at(segments, Address(dynamic.p_vaddr(LittleEndian)))?;
-    let word = |bytes: &[u8], at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-    let value = |tag: u64| {
-        let mut entries = bytes.chunks_exact(16).take(MOST);
-        entries
-            .find(|entry| word(entry, 0) == Some(tag))
-            .and_then(|entry| word(entry, 8))
-    };
-    let table = bytes_at(segments, Address(value(DT_RELA.0.cast_unsigned())?))?;
-    let size = usize::try_from(value(DT_RELASZ.0.cast_unsigned())?).ok()?;
-    let count = size.min(table.len()) / size_of::<Rela64<LittleEndian>>();
-    let (entries, _) = object::pod::slice_from_bytes(table, count).ok()?;
-    Some(entries)
+/// Where a symbol is, if this image defines it.
+fn defined_at(symbol: &Sym64<LittleEndian>) -> Option<Address> {
+    (!symbol.is_undefined(LittleEndian)).then(|| Address(symbol.st_value(LittleEndian)))
 }
 
+/// The slot of an entry, by the name of its symbol and where that is.
 fn slot<'d>(
     entry: &Rela64<LittleEndian>,
-    symbols: Option<&SymbolTable<'d, Header>>,
+    named: impl Fn(usize) -> Option<(&'d str, Option<Address>)>,
 ) -> Option<(Address, SlotTarget<'d>)> {
     let slot = Address(entry.r_offset(LittleEndian));
     let addend = Rela::r_addend(entry, LittleEndian);
@@ -158,13 +145,9 @@ fn slot<'d>(
         }
         R_X86_64_64 | R_X86_64_GLOB_DAT | R_X86_64_JUMP_SLOT | R_AARCH64_ABS64
         | R_AARCH64_GLOB_DAT | R_AARCH64_JUMP_SLOT => {
-            let symbols = symbols?;
-            let index = SymbolIndex(entry.r_sym(LittleEndian, false) as usize);
-            let symbol = symbols.symbol(index).ok()?;
-            let name = std::str::from_utf8(symbols.symbol_name(LittleEndian, symbol).ok()?).ok()?;
-            let defined = (!symbol.is_undefined(LittleEndian))
-                .then(|| Address(symbol.st_value(LittleEndian).wrapping_add_signed(addend)));
-            Some((slot, SlotTarget::Named(name, defined)))
+            let (name, at) = named(entry.r_sym(LittleEndian, false) as usize)?;
+            let at = at.map(|Address(at)| Address(at.wrapping_add_signed(addend)));
+            Some((slot, SlotTarget::Named(name, at)))
         }
         _ => None,
     }

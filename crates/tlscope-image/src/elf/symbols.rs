@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::fmt;
 
 use object::LittleEndian;
-use object::elf::{SHT_DYNSYM, SHT_SYMTAB, STT_FUNC, STT_GNU_IFUNC, SectionType};
+use object::elf::{SHT_DYNSYM, SHT_SYMTAB, STT_FUNC, STT_GNU_IFUNC, SectionType, Sym64};
 use object::read::elf::{Sym, SymbolTable};
 
 use super::debug_files::{self, Files};
+use super::dynamic::Dynamic;
 use super::{Address, Header, Sections};
 
 /// A function that the image defines and names.
@@ -71,6 +72,15 @@ impl<'d> Symbols<'d> {
             functions.extend(debug_files::symbols(sections, bytes, files));
         }
         Self::new(functions)
+    }
+
+    /// As the loader finds them, for an image without sections.
+    pub(super) fn of_loader(dynamic: &Dynamic<'_, 'd>) -> Self {
+        let functions = dynamic.symbols().iter().filter_map(|symbol| {
+            let name = || dynamic.name_of(symbol);
+            function(symbol, name, SymbolSource::DynSym)
+        });
+        Self::new(functions.collect())
     }
 
     fn new(mut functions: Vec<Symbol<'d>>) -> Self {
@@ -155,21 +165,27 @@ fn read_table<'d>(
         return Vec::new();
     };
     let table: SymbolTable<'d, Header> = table;
-    table
-        .iter()
-        .filter(|symbol| !symbol.is_undefined(LittleEndian))
-        .filter(|symbol| matches!(symbol.st_type(), STT_FUNC | STT_GNU_IFUNC))
-        .filter_map(|symbol| {
-            let name = table.symbol_name(LittleEndian, symbol).ok()?;
-            let name = std::str::from_utf8(name)
-                .ok()
-                .filter(|name| !name.is_empty())?;
-            Some(Symbol {
-                name: Cow::Borrowed(name),
-                address: Address(symbol.st_value(LittleEndian)),
-                size: symbol.st_size(LittleEndian),
-                source,
-            })
-        })
-        .collect()
+    let of_table = |symbol| {
+        let name = || std::str::from_utf8(table.symbol_name(LittleEndian, symbol).ok()?).ok();
+        function(symbol, name, source)
+    };
+    table.iter().filter_map(of_table).collect()
+}
+
+/// The function that an entry of a table defines.
+fn function<'d>(
+    symbol: &Sym64<LittleEndian>,
+    name: impl FnOnce() -> Option<&'d str>,
+    source: SymbolSource,
+) -> Option<Symbol<'d>> {
+    let is_function = matches!(symbol.st_type(), STT_FUNC | STT_GNU_IFUNC);
+    if symbol.is_undefined(LittleEndian) || !is_function {
+        return None;
+    }
+    Some(Symbol {
+        name: Cow::Borrowed(name().filter(|name| !name.is_empty())?),
+        address: Address(symbol.st_value(LittleEndian)),
+        size: symbol.st_size(LittleEndian),
+        source,
+    })
 }
