@@ -89,6 +89,16 @@ impl Recognised {
     }
 }
 
+/// An answer that must be the only one is certain only if all of the code was looked at.
+fn if_all_was_walked<T>(elf: &Elf<'_>, answer: T) -> Result<T, String> {
+    if elf.is_spent() {
+        return Err(
+            "its code is more than tlscope walks through, so nothing in it is certain".into(),
+        );
+    }
+    Ok(answer)
+}
+
 /// The release that an image names itself, of so many numbers: `3.0.2` in `OpenSSL 3.0.2 15 Mar
 /// 2022`.
 fn version_after(elf: &Elf<'_>, name: &str, numbers: usize) -> Option<String> {

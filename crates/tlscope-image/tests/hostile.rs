@@ -89,7 +89,7 @@ const LIBSSL: &str = "/usr/lib/x86_64-linux-gnu/libssl.so.3";
 #[test]
 fn every_number_that_the_loader_is_told_may_be_extreme() {
     const GNU_HASH: u64 = 0x6fff_fef5;
-    /// DT_PLTRELSZ, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_RELASZ, DT_JMPREL: what is read.
+    // DT_PLTRELSZ, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_RELASZ, DT_JMPREL: what is read.
     const READ: [u64; 8] = [2, 4, 5, 6, 7, 8, 23, GNU_HASH];
     let mut image = std::fs::read(LIBSSL).unwrap_or_else(|error| panic!("{LIBSSL}: {error}"));
     put(&mut image, 0x28, 0, 8);

@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 use self::chain::Chain;
 use crate::code::{self, Path, Value};
 use crate::elf::{Address, Elf};
+use crate::library::if_all_was_walked;
 use crate::plan::{ExpansionAbi, Missing, Plan, Probe, Role};
 
 /// Labels of which the shortest are left out: other texts end in them.
@@ -167,7 +168,7 @@ pub(super) fn add_secrets(
     if plan.layout.client_random.is_none() {
         return Err("the way from a connection to its client random is not known".into());
     }
-    let Derivation { probe, abi, lost } = find(elf, forms)?;
+    let Derivation { probe, abi, lost } = if_all_was_walked(elf, find(elf, forms)?)?;
     if abi.connection.is_none() {
         plan.probes.extend(handshakes()?);
     }

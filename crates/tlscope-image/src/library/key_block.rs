@@ -6,6 +6,7 @@
 
 use crate::code::{self, CallSite, Path, Root, Value};
 use crate::elf::{Address, Elf};
+use crate::library::if_all_was_walked;
 use crate::plan::{FieldPath, LayoutValue, Missing, Plan, Probe, Role};
 
 const LABEL: &str = "key expansion";
@@ -24,7 +25,7 @@ pub(super) fn client_random(elf: &Elf<'_>) -> Result<LayoutValue, String> {
 
 /// Plans the probe on the function that derives the key block, or says why not.
 pub(super) fn add_master_secret(elf: &Elf<'_>, plan: &mut Plan) {
-    match find(elf) {
+    match find(elf).and_then(|found| if_all_was_walked(elf, found)) {
         Ok(found) => {
             plan.probes.push(found.probe);
             plan.layout.client_random = Some(found.client_random);

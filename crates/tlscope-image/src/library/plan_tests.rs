@@ -1,7 +1,9 @@
 //! The whole plan of the library in miniature, the same on both architectures.
 
 use crate::analyze;
+use crate::elf::Elf;
 use crate::fixture::{self, READ_EX, SINK, at};
+use crate::library;
 use crate::plan::{Arch, FieldPath, Plan, Role, SinkAbi};
 
 fn plan(arch: Arch) -> Plan {
@@ -42,6 +44,29 @@ fn what_hands_its_work_on_is_covered() {
             .map(|covered| (covered.symbol.as_str(), covered.by.as_str()))
             .collect();
         assert_eq!(covered, [("SSL_read_early_data", READ_EX.0)], "{arch}");
+    }
+}
+
+/// A rival of what was found may stand in the rest.
+#[test]
+fn of_code_that_was_not_walked_to_its_end_nothing_is_planned() {
+    let file = fixture::library(Arch::X86_64);
+    let elf = Elf::parse(&file, &()).expect("the fixture is an ELF file");
+    let mut libraries = library::LIBRARIES.iter();
+    let (library, recognised) = libraries
+        .find_map(|library| Some((library, library.recognise(&elf)?)))
+        .expect("a library by its names");
+    while !elf.is_spent() {
+        elf.spend_step();
+    }
+    let plan = library.plan(&elf, recognised);
+    assert_eq!((plan.probes, plan.covered), (vec![], vec![]));
+    for what in ["plaintext", "secrets"] {
+        assert!(
+            plan.missing.iter().any(|missing| missing.what == what),
+            "{what}: {:?}",
+            plan.missing
+        );
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::code::{self, Call, CallSite, Root, Value};
 use crate::elf::{Address, Elf};
+use crate::library::if_all_was_walked;
 use crate::plan::{LayoutValue, Missing, Plan, Probe, Role, SinkAbi};
 
 /// The labels of the NSS key log format that a TLS library logs.
@@ -50,7 +51,7 @@ pub(super) const OF_SSL: Kind = Kind {
 
 /// Plans the probe on the sink and the way to the client random; the error says why not.
 pub(super) fn add_secrets(elf: &Elf<'_>, plan: &mut Plan, kind: &Kind) -> Result<(), String> {
-    let sink = find(elf, kind)?;
+    let sink = if_all_was_walked(elf, find(elf, kind)?)?;
     plan.layout.sink = sink.abi;
     plan.layout.client_random = sink.client_random;
     plan.probes.push(sink.probe);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::code::{self, CallSite, Root, Value};
 use crate::elf::{Address, Elf};
+use crate::library::if_all_was_walked;
 use crate::plan::{Covered, Missing, Plan, Probe, Role};
 
 /// What is probed if it is there. In each direction the plain form comes first.
@@ -85,6 +86,12 @@ pub(super) fn add(elf: &Elf<'_>, plan: &mut Plan, functions: Vec<Function>) {
     }
     plan.missing.extend(second_copies(elf, &functions));
     let delegations = delegations(elf, &functions);
+    // Two of them may be one, and what must be the only one may not be.
+    if let Err(why) = if_all_was_walked(elf, ()) {
+        let what = "plaintext".into();
+        plan.missing.push(Missing { what, why });
+        return;
+    }
     let mut taken = BTreeSet::new();
     for function in functions {
         if let Some(delegation) = delegations.get(&function.address) {
