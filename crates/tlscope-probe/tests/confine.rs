@@ -33,7 +33,7 @@ fn assert_denied<T>(result: io::Result<T>, what: &str) {
     assert_eq!(kind, Some(ErrorKind::PermissionDenied), "{what}");
 }
 
-fn confined(sandbox: Sandbox, attempt: impl FnOnce() + Send) {
+fn confined(sandbox: &Sandbox, attempt: impl FnOnce() + Send) {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             sandbox.enter().expect("it confines itself");
@@ -56,7 +56,7 @@ fn it_creates_and_reads_where_it_was_let_and_nowhere_else() {
         creates_in: vec![own.0.clone()],
         reads: vec!["/proc".into()],
     };
-    confined(sandbox, || {
+    confined(&sandbox, || {
         fs::write(own.0.join("next"), "next").expect("a file where files may be created");
         fs::read("/proc/self/stat").expect("what may be read");
         open.write_all(b"more").expect("a file that was open");
@@ -74,7 +74,7 @@ fn it_creates_and_reads_where_it_was_let_and_nowhere_else() {
 fn it_opens_nothing_and_reaches_nobody() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let address = listener.local_addr().expect("its address");
-    confined(Sandbox::default(), || {
+    confined(&Sandbox::default(), || {
         assert_denied(File::open("/proc/self/stat"), "a file");
         assert_denied(File::open("/dev/null"), "a device");
         assert_denied(TcpStream::connect(address), "a connection");
