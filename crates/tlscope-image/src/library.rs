@@ -20,7 +20,7 @@ mod workers;
 use memchr::memmem;
 
 use crate::ImageError;
-use crate::elf::{Elf, Files};
+use crate::elf::{Address, Elf, Files};
 use crate::plan::{Family, Layout, Module, Plan};
 
 /// What makes a library known, and how its plan is derived.
@@ -97,6 +97,21 @@ fn if_all_was_walked<T>(elf: &Elf<'_>, answer: T) -> Result<T, String> {
         );
     }
     Ok(answer)
+}
+
+/// Where errors name a source file: alone, or as the end of a path. Elsewhere the name may stand
+/// behind other text, as in our own image.
+fn source_file(elf: &Elf<'_>, name: &str) -> Option<String> {
+    const COPIES: usize = 64;
+    let begins = |at: &Address| {
+        let before = Address(at.0.wrapping_sub(1));
+        let byte = elf.bytes_from(before).and_then(<[u8]>::first);
+        byte.is_none_or(|byte| *byte == b'/' || byte.is_ascii_control())
+    };
+    let at = elf.find_text(name, COPIES).into_iter().find(begins)?;
+    Some(format!(
+        "{name}, the source file that its errors name, at {at}"
+    ))
 }
 
 /// The release that an image names itself, of so many numbers: `3.0.2` in `OpenSSL 3.0.2 15 Mar

@@ -3,7 +3,7 @@
 mod unnamed;
 
 use crate::elf::Elf;
-use crate::library::{Library, Recognised, expand_label, handshakes, sink, ssl_api};
+use crate::library::{Library, Recognised, expand_label, handshakes, sink, source_file, ssl_api};
 use crate::plan::{Family, Missing, Plan, Probe, Role};
 
 pub(super) struct BoringSsl;
@@ -33,11 +33,7 @@ impl Library for BoringSsl {
 
     fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised> {
         // The name alone also stands in programs that only speak of BoringSSL.
-        let by_source = elf
-            .find_text(SOURCE, 1)
-            .first()
-            .filter(|_| sink::has_labels(elf))
-            .map(|at| format!("{SOURCE}, the source file that its errors name, at {at}"));
+        let by_source = source_file(elf, SOURCE).filter(|_| sink::has_labels(elf));
         let by_name = || {
             let own = OWN.iter().find_map(|name| elf.symbols.get(name))?;
             Some(format!("{} in {}", own.name, own.source))

@@ -4,8 +4,8 @@ mod unnamed;
 
 use crate::elf::{Elf, Files};
 use crate::library::{
-    Library, Recognised, expand_label, handshakes, key_block, sink, ssl_api, version_after,
-    version_in, workers,
+    Library, Recognised, expand_label, handshakes, key_block, sink, source_file, ssl_api,
+    version_after, version_in, workers,
 };
 use crate::plan::{Family, Missing, Plan};
 
@@ -29,12 +29,8 @@ impl Library for OpenSsl {
             elf.symbols.get("SSL_write")?;
             format!("SSL_read and SSL_write in {}", read.source)
         } else {
-            let at = elf.find_text(unnamed::SOURCE, 1).first().copied()?;
             (sink::has_labels(elf) || key_block::has_label(elf)).then_some(())?;
-            format!(
-                "{}, the source file that its errors name, at {at}",
-                unnamed::SOURCE
-            )
+            source_file(elf, unnamed::SOURCE)?
         };
         Some(Recognised {
             by,
