@@ -368,7 +368,7 @@ fn evidence<'e>(expansions: impl Iterator<Item = &'e Expansion>) -> String {
         .iter()
         .map(|(label, at)| format!("\"{label}\" at {at}"))
         .collect();
-    format!("derives {}", at.join(", "))
+    format!("derives by {} labels: {}", at.len(), at.join(", "))
 }
 
 fn probe(elf: &Elf<'_>, address: Address, evidence: String) -> Result<Probe, String> {
