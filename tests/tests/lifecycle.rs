@@ -122,8 +122,7 @@ fn an_object_used_again_within_a_millisecond_is_another_connection() {
         program.say(b"\n");
         let churned = churned(program);
         assert!(churned.same_address > CONNECTIONS as u64 / 2, "{churned:?}");
-        // With the handshake of the next one, and on a machine that is busy.
-        assert!(churned.fastest_ns < 20_000_000, "{churned:?}");
+        assert!(churned.fastest_ns < 1_000_000, "{churned:?}");
         let records = capture.stop().records();
         records.assert_lossless();
         assert_churned(&records, churned.pid, 0, CONNECTIONS);
