@@ -133,9 +133,10 @@ impl Features {
 }
 
 /// Whether this process may load tracing programs at all: `EPERM` if not. The
-/// verifier's own refusals are `EACCES`, so a real object cannot tell.
+/// verifier's own refusals are `EACCES`, so a real object cannot tell. A raw tracepoint takes what
+/// uprobes take; these have to name the kernel's version before 5.0, which only libbpf knows.
 pub fn may_load() -> io::Result<()> {
-    load_empty(sys::BPF_PROG_TYPE_KPROBE, 0).map(drop)
+    load_empty(sys::BPF_PROG_TYPE_RAW_TRACEPOINT, 0).map(drop)
 }
 
 /// In that state the helpers that read kernel memory are unknown to the verifier.
