@@ -19,12 +19,13 @@ static __always_inline void mark_older(struct connection *connection, const stru
 }
 
 /*
- * A library that does its own I/O touches a socket in its first call. One that
- * is still to connect (BIO_s_connect) does not: its hellos tell its socket too.
+ * A library that does its own I/O touches a socket in its first call, or in the
+ * call around that. One that is still to connect (BIO_s_connect) does not, nor
+ * one whose ClientHello waits for early data: hellos tell their sockets too.
  */
 static __always_inline void mark_apart(struct connection *connection, const struct frame *frame)
 {
-	if (!frame->touched && connection->flags & CONNECTION_BORN)
+	if (!frame->touched && connection->flags & CONNECTION_BORN && !frame_current())
 		connection->flags |= CONNECTION_APART;
 }
 

@@ -82,6 +82,10 @@ static __always_inline bool may_carry(const struct connection *connection, struc
 	bool other_known = connection->carriers[!manner.direction].address.family;
 	__u64 at = 0;
 
+	/* Where no hello can tell, it may still be one whose ClientHello waited for early data. */
+	if (connection->flags & CONNECTION_APART &&
+	    (HELLOS_TELL || !manner.meant || foreign == (__u64)sk))
+		return false;
 	if (!known && !other_known && !(connection->flags & CONNECTION_BORN) && manner.meant &&
 	    foreign != (__u64)sk)
 		return true;
@@ -116,7 +120,7 @@ SHARED int connection_touches(__u64 object, __u64 sock, __u64 foreign, int fd, _
 	    .address = {.fd = fd},
 	};
 
-	if (!connection || connection->flags & (CONNECTION_NAMED | CONNECTION_APART))
+	if (!connection || connection->flags & CONNECTION_NAMED)
 		return TOUCHED_NOTHING;
 	/* No index: the verifier of 4.18 wants constant offsets. */
 	if (manner.direction == DIRECTION_SENT) {
@@ -149,6 +153,7 @@ SHARED int connection_touches(__u64 object, __u64 sock, __u64 foreign, int fd, _
 	/* A reset takes the port away; what comes after it tells nothing. */
 	if (!is_inet(&fresh.address) || fresh.address.local_port) {
 		*carrier = fresh;
+		connection->flags &= ~CONNECTION_APART;
 		if (manner.under)
 			connection->flags |= CONNECTION_UNDER;
 		else

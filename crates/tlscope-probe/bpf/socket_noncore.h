@@ -9,6 +9,8 @@
 
 #include "maps.h"
 
+#define HELLOS_TELL false
+
 struct in6_addr {
 	__u8 bytes[16];
 };
