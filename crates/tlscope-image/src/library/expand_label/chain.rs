@@ -132,10 +132,12 @@ fn hands_on(call: &CallSite, outer: &ExpansionAbi, inner: &ExpansionAbi) -> bool
     let handed = |from: u8, to: u8| {
         call.arguments.get(usize::from(to)) == Some(&Value::root(Root::Argument(from)))
     };
+    let is_handed = |to: u8| (0..call.arguments.len() as u8).any(|from| handed(from, to));
     let length = |from: Option<u8>, to: Option<u8>| match (from, to) {
         (Some(from), Some(to)) => handed(from, to),
-        // The inner one is told what the outer one measures.
-        (None, _) => true,
+        // What the outer one measures it was not handed.
+        (None, Some(to)) => !is_handed(to),
+        (None, None) => true,
         (Some(_), None) => false,
     };
     handed(outer.label, inner.label)
