@@ -50,7 +50,9 @@ impl Attacher {
         let attached = plans.filter_map(|plan| Some((self.attach_plan(&image, plan)?, plan)));
         let (attached, plans): (Vec<_>, Vec<_>) = attached.unzip();
         let count = plans.iter().filter(|plan| !plan.is_token()).count();
-        self.probed().push(Probed::new(image, attached));
+        if !attached.is_empty() {
+            self.probed().push(Probed::new(image, attached));
+        }
         count
     }
 
