@@ -276,6 +276,11 @@ impl<O: BlockOutput> Recording<O> {
             .map_or(LinkType::ETHERNET, |(description, _)| description.link_type)
     }
 
+    fn carries_data(&self, frame: Frame<'_>) -> bool {
+        let segment = dissect(self.link_type(frame.interface), frame.bytes);
+        segment.is_some_and(|segment| !segment.payload.is_empty())
+    }
+
     fn write_held(&mut self, frames: Vec<HeldFrame>) -> io::Result<()> {
         for held in frames {
             let frame = Frame {
@@ -301,6 +306,7 @@ impl<O: BlockOutput> Recording<O> {
         }
         if let (Some(home), Some(endpoints)) = (home, endpoints)
             && !self.files.is_open(home)
+            && self.carries_data(frame)
         {
             self.hold.outlive(endpoints);
         }

@@ -295,6 +295,27 @@ fn what_outlives_its_file_goes_on_in_the_current_one_and_is_counted() {
     }
 }
 
+/// All of it waited for the secrets, as a short connection does on a busy machine.
+#[test]
+fn what_waited_beyond_its_end_can_outlive_its_file_too() {
+    for (data, outlived) in [(&b"more"[..], 1), (b"", 0)] {
+        let mut recording = recording_into(Some(2), None, 0, Files::default());
+        let hello = build::client_hello([7; 32], "example.org", false);
+        put(&mut recording, false, &hello, 10);
+        let hello = build::server_hello([9; 32], true);
+        put(&mut recording, true, &hello, 20);
+        put(&mut recording, true, data, 30);
+        put_of(&mut recording, 40000, true, 0x11, b"", 40);
+        put_of(&mut recording, 40000, false, 0x11, b"", 50);
+        for label in TLS13 {
+            recording.secret(&secret(label)).unwrap();
+        }
+        let (ended, _, counts) = recording.finish(Timestamp(90));
+        ended.unwrap();
+        assert_eq!((counts.written, counts.hold.outlived), (5, outlived));
+    }
+}
+
 /// Packets of the last file's time that still wait belong into it.
 #[test]
 fn after_the_last_file_nothing_new_is_taken() {
