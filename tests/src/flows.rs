@@ -34,15 +34,42 @@ pub struct End {
     pub parts: bool,
 }
 
-/// What the noncore object, which has no CO-RE, shows instead of what the core object shows.
+/// A BPF object, and its way to sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Noncore {
+pub enum Way {
+    Best,
+    /// As before kernel 6.3.
+    Syscalls,
+    /// Without CO-RE.
+    Noncore,
+}
+
+impl Way {
+    pub const ALL: [Self; 3] = [Self::Best, Self::Syscalls, Self::Noncore];
+
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Best => &["-b", "1"],
+            Self::Syscalls => &["-b", "1", "--sockets", "syscall"],
+            Self::Noncore => &["-b", "2"],
+        }
+    }
+}
+
+/// What a way shows instead of what the best one shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
     Same,
     /// The addresses, and no descriptor.
     Addresses,
-    /// `unknown`, for want of a way.
-    Unknown,
+    /// `unknown`, and why.
+    Unknown(&'static str),
 }
+
+/// For want of a way.
+const UNKNOWN: Shown = Shown::Unknown("kernel");
+/// `io_uring` makes no system call for each.
+const UNSEEN: Shown = Shown::Unknown("no_socket");
 
 /// Which rows are run by one test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +93,9 @@ pub struct Style {
     pub group: Group,
     pub what: &'static str,
     pub shown_by: &'static str,
-    pub noncore: Noncore,
+    /// By the system call tracepoints.
+    pub syscalls: Shown,
+    pub noncore: Shown,
     run: Run,
 }
 
@@ -88,16 +117,18 @@ const fn python(group: Group, style: &'static str, what: &'static str) -> Style 
         group,
         what,
         shown_by: "Python",
-        noncore: Noncore::Same,
+        syscalls: Shown::Same,
+        noncore: Shown::Same,
         run: Run::Python(style),
     }
 }
 
-const fn c(group: Group, style: &'static str, what: &'static str, noncore: Noncore) -> Style {
+const fn c(group: Group, style: &'static str, what: &'static str, noncore: Shown) -> Style {
     Style {
         group,
         what,
         shown_by: "a program in C",
+        syscalls: Shown::Same,
         noncore,
         run: Run::C(style),
     }
@@ -113,14 +144,22 @@ const fn program(
         group,
         what,
         shown_by,
-        noncore: Noncore::Same,
+        syscalls: Shown::Same,
+        noncore: Shown::Same,
         run: Run::Program(run),
     }
 }
 
 const fn unknown_to_noncore(style: Style) -> Style {
     Style {
-        noncore: Noncore::Unknown,
+        noncore: UNKNOWN,
+        ..style
+    }
+}
+
+const fn by_ring(style: Style) -> Style {
+    Style {
+        syscalls: UNSEEN,
         ..style
     }
 }
@@ -169,31 +208,31 @@ pub const STYLES: &[Style] = &[
         Group::Library,
         "two_sockets",
         "one socket to read and another to write (`SSL_set_rfd`, `SSL_set_wfd`)",
-        Noncore::Same,
+        Shown::Same,
     ),
     c(
         Group::Library,
         "moves",
         "a connection that goes on by another descriptor of its socket",
-        Noncore::Same,
+        Shown::Same,
     ),
     c(
         Group::Library,
         "pipes",
         "two pipes, the same way: `pipe`",
-        Noncore::Unknown,
+        UNKNOWN,
     ),
-    c(
+    by_ring(c(
         Group::Library,
         "uring_bio",
         "a BIO of the program's own that uses io_uring",
-        Noncore::Addresses,
-    ),
+        Shown::Addresses,
+    )),
     c(
         Group::Library,
         "callback",
         "a callback that sends to a log daemon before the handshake does",
-        Noncore::Same,
+        Shown::Same,
     ),
     program(
         Group::Apache,
@@ -258,37 +297,37 @@ pub const STYLES: &[Style] = &[
         Group::Program,
         "two_sockets_memory",
         "memory BIOs, one socket to read and another to write",
-        Noncore::Unknown,
+        UNKNOWN,
     ),
     c(
         Group::Program,
         "pieces",
         "memory BIOs, and records that are read in two pieces, head and body",
-        Noncore::Unknown,
+        UNKNOWN,
     ),
-    c(
+    by_ring(c(
         Group::Program,
         "uring",
         "memory BIOs, sent and received by io_uring",
-        Noncore::Unknown,
-    ),
-    c(
+        UNKNOWN,
+    )),
+    by_ring(c(
         Group::Program,
         "uring_messages",
         "the same by `sendmsg` and `recvmsg` of io_uring",
-        Noncore::Unknown,
-    ),
-    c(
+        UNKNOWN,
+    )),
+    by_ring(c(
         Group::Program,
         "uring_writes",
         "the same by `write` and `read` of io_uring",
-        Noncore::Unknown,
-    ),
+        UNKNOWN,
+    )),
     c(
         Group::Program,
         "callback_memory",
         "memory BIOs, and a callback that sends to a log daemon",
-        Noncore::Unknown,
+        UNKNOWN,
     ),
     unknown_to_noncore(python(
         Group::Program,
@@ -309,7 +348,7 @@ pub const STYLES: &[Style] = &[
         Group::Program,
         "callback_pipes",
         "the same, and a callback that uses a socket",
-        Noncore::Unknown,
+        UNKNOWN,
     ),
     python(Group::Older, "old", "older than the capture: `SSL_set_fd`"),
     program(
@@ -327,13 +366,13 @@ pub const STYLES: &[Style] = &[
 
 /// The rows of a group, one after the other: under one capture, unless they begin before it.
 #[track_caller]
-pub fn assert_group(scene: &Scene, group: Group, object: u8) {
+pub fn assert_group(scene: &Scene, group: Group, way: Way) {
     let rows = STYLES.iter().filter(|style| style.group == group);
     if matches!(group, Group::Older | Group::Node) {
         for style in rows {
             let mut capture = None;
             let ends = style.run(scene, &mut |pid| {
-                let tlscope = Tlscope::json().object(object);
+                let tlscope = Tlscope::json().args(way.flags());
                 let tlscope = match pid {
                     Some(pid) => of_process(scene, tlscope, pid),
                     None => tlscope,
@@ -341,25 +380,24 @@ pub fn assert_group(scene: &Scene, group: Group, object: u8) {
                 capture = Some(tlscope.start(scene));
             });
             let capture = capture.expect("the row began the capture");
-            assert_row(style, &ends, object, &capture.stop().records());
+            assert_row(style, &ends, way, &capture.stop().records());
         }
         return;
     }
-    let capture = Tlscope::json().object(object).start(scene);
+    let capture = Tlscope::json().args(way.flags()).start(scene);
     let rows: Vec<_> = rows.map(|row| (row, row.run(scene, &mut |_| {}))).collect();
     let records = capture.stop().records();
     for (style, ends) in rows {
-        assert_row(style, &ends, object, &records);
+        assert_row(style, &ends, way, &records);
     }
 }
 
 #[track_caller]
-fn assert_row(style: &Style, ends: &[End], object: u8, records: &Records) {
-    const NONCORE: u8 = 2;
-    let shown = if object == NONCORE {
-        style.noncore
-    } else {
-        Noncore::Same
+fn assert_row(style: &Style, ends: &[End], way: Way, records: &Records) {
+    let shown = match way {
+        Way::Best => Shown::Same,
+        Way::Syscalls => style.syscalls,
+        Way::Noncore => style.noncore,
     };
     assert!(!ends.is_empty(), "{}: no end", style.what);
     for end in ends {
@@ -446,14 +484,14 @@ fn node(scene: &Scene, begin: Begin<'_>) -> Vec<End> {
 impl End {
     /// The connection with just these bytes has just these carriers, in every event.
     #[track_caller]
-    fn assert_captured(&self, records: &Records, noncore: Noncore, what: &str) {
+    fn assert_captured(&self, records: &Records, shown: Shown, what: &str) {
         let mut found = records.of(self.pid).into_iter().filter(|c| self.is(c));
         let (Some(ours), None) = (found.next(), found.next()) else {
             panic!("{what}: not once: {self:?}: {:#?}", records.outline());
         };
         let read = self.read.as_ref().unwrap_or(&self.written);
         for (captured, said) in ours.carriers.iter().zip([read, &self.written]) {
-            let expected = as_shown(said, noncore);
+            let expected = as_shown(said, shown);
             let mut captured = captured.clone();
             // Node keeps some descriptors to itself.
             if said.fd.is_none() && said.local.is_some() {
@@ -474,18 +512,18 @@ impl End {
     }
 }
 
-fn as_shown(said: &Carrier, noncore: Noncore) -> Carrier {
+fn as_shown(said: &Carrier, shown: Shown) -> Carrier {
     let plain = |address: &String| address.replace("[::ffff:127.0.0.1]", "127.0.0.1");
-    match noncore {
-        Noncore::Same | Noncore::Addresses => Carrier {
-            fd: said.fd.filter(|_| noncore == Noncore::Same),
+    match shown {
+        Shown::Same | Shown::Addresses => Carrier {
+            fd: said.fd.filter(|_| shown == Shown::Same),
             local: said.local.as_ref().map(plain),
             remote: plain(&said.remote),
             unknown: said.unknown.clone(),
         },
-        Noncore::Unknown => Carrier {
+        Shown::Unknown(why) => Carrier {
             remote: "unknown".into(),
-            unknown: Some("kernel".into()),
+            unknown: Some(why.into()),
             ..Carrier::default()
         },
     }
@@ -493,16 +531,18 @@ fn as_shown(said: &Carrier, noncore: Noncore) -> Carrier {
 
 /// The table of docs/flows.md.
 fn table() -> String {
-    let row = |style: &Style| {
-        let noncore = match style.noncore {
-            Noncore::Same => "the same",
-            Noncore::Addresses => "addresses, no descriptor",
-            Noncore::Unknown => "`unknown`, `kernel`",
-        };
-        format!("| {} | {} | {noncore} |\n", style.what, style.shown_by)
+    let words = |shown: Shown| match shown {
+        Shown::Same => "the same".to_owned(),
+        Shown::Addresses => "addresses, no descriptor".to_owned(),
+        Shown::Unknown(why) => format!("`unknown`, `{why}`"),
     };
-    let head =
-        "| what carries the connection | shown by | with the noncore object |\n|---|---|---|\n";
+    let row = |style: &Style| {
+        let [syscalls, noncore] = [style.syscalls, style.noncore].map(words);
+        let Style { what, shown_by, .. } = style;
+        format!("| {what} | {shown_by} | {syscalls} | {noncore} |\n")
+    };
+    let head = "| what carries the connection | shown by | as before kernel 6.3 | with the \
+                noncore object |\n|---|---|---|---|\n";
     std::iter::once(head.to_owned())
         .chain(STYLES.iter().map(row))
         .collect()

@@ -365,7 +365,7 @@ pub fn libressl_shape(form: &str) -> PathBuf {
 }
 
 /// Of `peer.c`.
-pub const HEADERS: &[&str] = &["libssl.h", "sha256.h"];
+pub const HEADERS: &[&str] = &["libssl.h", "memory_bio.h", "sha256.h"];
 
 fn lines(text: &[u8]) -> usize {
     text.split(|&b| b == b'\n').count() - 1

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tlscope_tests::pcap::PacketCapture;
 use tlscope_tests::program::{must, tool};
-use tlscope_tests::{KIB, Peer, SYSTEM_LIBSSL, Scene, Tlscope};
+use tlscope_tests::{KIB, MIB, Peer, SYSTEM_LIBSSL, Scene, Tlscope};
 
 const UNABLE: Option<i32> = Some(3);
 
@@ -151,6 +151,20 @@ fn every_way_to_sockets_captures_the_same() {
     } else {
         let finished = Tlscope::json().args(flags).run(&scene);
         assert_eq!(finished.code(), UNABLE, "{}", finished.stderr);
+    }
+}
+
+/// At its return alone it would have to fit into one buffer, of which there are several.
+#[test]
+fn a_write_beyond_the_buffer_is_followed_in_every_way_of_the_core_object() {
+    let scene = Scene::new("long-ways");
+    for route in ["tracepoints", "syscall"] {
+        let tlscope = Tlscope::json().args(["-b", "1", "--sockets", route]);
+        let capture = tlscope.with("mapsize", "64M").start(&scene);
+        let talk = Peer::default().sizes(64 * MIB, 0).run(&scene);
+        let records = capture.stop().records();
+        records.assert_lossless();
+        talk.assert_captured(&records);
     }
 }
 

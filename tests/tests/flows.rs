@@ -3,16 +3,13 @@
 use std::{env, fs};
 
 use tlscope_tests::Scene;
-use tlscope_tests::flows::{Group, assert_group, page};
-
-/// By the core object, and by the noncore one.
-const OBJECTS: [u8; 2] = [1, 2];
+use tlscope_tests::flows::{Group, Way, assert_group, page};
 
 #[track_caller]
 fn assert_groups(name: &str, group: Group) {
     let scene = Scene::new(name);
-    for object in OBJECTS {
-        assert_group(&scene, group, object);
+    for way in Way::ALL {
+        assert_group(&scene, group, way);
     }
 }
 

@@ -59,10 +59,13 @@ fn every_build_and_version_is_captured_whole() {
 fn one_write_of_64_mib_is_captured_whole() {
     let scene = Scene::new("go-long");
     let program = go::STRIPPED.program();
-    // Both ways at both ends are 256 MiB, which is all that the backlog holds.
-    let tlscope = gotls(&program).arg("--json").with("mapsize", "64M");
-    let (talk, captured) = captured_by(tlscope, &scene, &program, "-sizes 67108864");
-    talk.assert_captured_with_addresses(&captured.records());
+    for route in ["tracepoints", "syscall"] {
+        // Both ways at both ends are 256 MiB, which is all that the backlog holds.
+        let tlscope = gotls(&program).arg("--json").with("mapsize", "64M");
+        let tlscope = tlscope.args(["-b", "1", "--sockets", route]);
+        let (talk, captured) = captured_by(tlscope, &scene, &program, "-sizes 67108864");
+        talk.assert_captured_with_addresses(&captured.records());
+    }
 }
 
 #[test]

@@ -84,7 +84,8 @@ struct pt_regs {
 #define ARG6(ctx)	   REGISTER(ctx, regs[5])
 #define RETURNED(ctx)	   REGISTER(ctx, regs[0])
 #define STACK(ctx)	   REGISTER(ctx, sp)
-#define SYSCALL_ARG1(regs) ((regs)->regs[0])
+/* The other place of the first argument holds the result when the call ends. */
+#define SYSCALL_ARG1(regs) ((regs)->orig_x0)
 #define SYSCALL_ARG2(regs) ((regs)->regs[1])
 #define SYSCALL_NR(regs)   ((regs)->syscallno)
 #define RETURN_POPS	   0

@@ -66,6 +66,7 @@ static __always_inline void frame_push_of(struct pt_regs *ctx, __u64 buffer, __u
 	frame->sent = 0;
 	frame->settled = false;
 	frame->touched = false;
+	frame->own = false;
 	frame->foreign = 0;
 	thread->depth = depth + 1;
 }

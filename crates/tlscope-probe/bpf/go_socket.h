@@ -200,6 +200,21 @@ int go_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 		go_touches(goroutine, &stack, &touch);
 	return 0;
 }
+
+SEC("raw_tp")
+int go_sys_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct goroutine *goroutine;
+	enum direction direction;
+	struct go_stack stack;
+
+	if (!call_moved(ctx, &direction) || direction != DIRECTION_SENT)
+		return 0;
+	goroutine = go_calling(&stack, (void *)ctx->args[0]);
+	if (goroutine && goroutine->depth)
+		go_emit_ahead(ctx, goroutine, &stack, ctx->args[1]);
+	return 0;
+}
 #else
 /* Without bpf_task_pt_regs: what a thread entered its system call with. */
 struct go_call {

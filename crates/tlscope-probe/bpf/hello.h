@@ -5,7 +5,7 @@
  * randoms name such a connection on both sides: they stand in the connection
  * object, and in the clear in the hellos that the program sends and receives.
  * Each hello tells the socket of its own direction, for they may be two. Only
- * where the socket tracepoints are (6.3), and CO-RE.
+ * with CO-RE.
  */
 #ifndef TLSCOPE_HELLO_H
 #define TLSCOPE_HELLO_H
@@ -92,14 +92,34 @@ static __always_inline void hello_sent(struct hello_key *key, const struct carri
 	bpf_map_update_elem(&hellos, key, value, first ? BPF_ANY : BPF_NOEXIST);
 }
 
-/* Bytes went through a socket that is not known for a connection's. Global: a stack of its own. */
+static __always_inline void hello_note(struct hello_key *key, struct sock *sk, int fd,
+				       enum direction direction)
+{
+	struct carrier value = {
+	    .sock = (__u64)sk,
+	    .port_pair = sock_ports(sk),
+	    .address = {.fd = fd},
+	};
+
+	key->pid = bpf_get_current_pid_tgid() >> 32;
+	sock_address(&value.address, sk);
+	if (direction == DIRECTION_SENT)
+		hello_sent(key, &value);
+	else
+		hello_received(key, &value);
+}
+
+/*
+ * Bytes went through a socket that is not known for a connection's: by the
+ * socket tracepoints (6.3). Global, as is the next: a stack of its own.
+ */
 __noinline int hello_passes(__u64 sock, int length, __u64 direction)
 {
 	struct sock *sk = (struct sock *)sock;
 	const struct uring_use *use = NULL;
-	struct carrier value = {};
 	struct hello_key key = {};
 	__u64 at;
+	int fd;
 
 	if (length < (int)sizeof(struct hello) || !wanted())
 		return 0;
@@ -113,17 +133,23 @@ __noinline int hello_passes(__u64 sock, int length, __u64 direction)
 	if (!at || !hello_random(key.random, at, length))
 		return 0;
 	/* A ring's request may run in the middle of another socket's call. */
-	value.address.fd = use ? use->fd : syscall_fd(sk);
-	if (value.address.fd < 0)
+	fd = use ? use->fd : syscall_fd(sk);
+	if (fd >= 0)
+		hello_note(&key, sk, fd, direction);
+	return 0;
+}
+
+/* The same by a system call, before 6.3. */
+__noinline int hello_passes_call(int fd, __u64 at, int length, __u64 direction)
+{
+	struct hello_key key = {};
+	struct sock *sk;
+
+	if (!at || !hello_random(key.random, at, length))
 		return 0;
-	key.pid = bpf_get_current_pid_tgid() >> 32;
-	sock_address(&value.address, sk);
-	value.sock = (__u64)sk;
-	value.port_pair = sock_ports(sk);
-	if (direction == DIRECTION_SENT)
-		hello_sent(&key, &value);
-	else
-		hello_received(&key, &value);
+	sk = sock_of_fd(fd);
+	if (sk)
+		hello_note(&key, sk, fd, direction);
 	return 0;
 }
 

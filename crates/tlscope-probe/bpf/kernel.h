@@ -68,11 +68,6 @@ struct io_rw {
 	__u64 addr;
 };
 
-/* What the tracepoints of sockets write: it came with them (6.3). */
-struct trace_event_raw_sock_msg_length {
-	void *sk;
-};
-
 struct fdtable {
 	__u32 max_fds;
 	struct file **fd;

@@ -213,11 +213,13 @@ pub(crate) const SOCKET_PROGRAMS: &[SocketProgram] = &[
     of_threads("sock_send_length"),
     of_threads("sock_recv_length"),
     of_threads("sys_enter"),
+    of_threads("sys_exit"),
     of_threads("tcp_sendmsg"),
     of_threads("tcp_recvmsg"),
     of_goroutines("go_send_length", "sock_send_length"),
     of_goroutines("go_recv_length", "sock_recv_length"),
     of_goroutines("go_sys_enter", "sys_enter"),
+    of_goroutines("go_sys_exit", "sys_exit"),
     of_goroutines("go_tcp_sendmsg", "tcp_sendmsg"),
     of_goroutines("go_tcp_recvmsg", "tcp_recvmsg"),
 ];

@@ -46,6 +46,10 @@ pub fn run() -> bool {
             });
         }
     }
+    well &= case("auto:memory", |scene| {
+        let memory = subjects::memory();
+        text(scene, &memory, memory.tlscope(), OF_A_WAY);
+    });
     for way in version.fallbacks() {
         well &= case(&format!("forced:{way}"), |scene| {
             let tlscope = openssl.tlscope().args(way.flags());
@@ -145,7 +149,7 @@ fn doctor(scene: &Scene, version: &Version) {
     let (_, core) = core.unwrap_or_else(|| panic!("the core object is not picked"));
     let sockets = match version.sockets {
         "tracepoints" => "socket tracepoints",
-        _ => "the system call tracepoint",
+        _ => "the system call tracepoints",
     };
     for (name, best) in [("attach", version.attach), ("sockets", sockets)] {
         let picked = core.lines().find_map(|line| line.trim().strip_prefix(name));

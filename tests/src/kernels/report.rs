@@ -19,7 +19,7 @@ user space from a Debian suite. Clients and servers talk over loopback, TLS 1.2 
 What was compared, of each module, with the object that is picked (`-b 0`) and with the noncore object (`-b 2`):
 
 * **text**: every byte, up to 200 KiB of an answer, with process, descriptor and both addresses, is what the peers logged; so are
-  the lines of the key log beside it.
+  the lines of the key log beside it. Of the picked object also in a program that carries the records itself (memory BIOs).
 * **keylog**: the lines are those of the peers' own key logs.
 * **pcap**: beside the keylog capture; tshark decrypts the file in one pass to the bytes that the peers sent.
 
@@ -29,9 +29,9 @@ const NOTES: &str = "
 ## What older kernels lack
 
 * Before 5.15 there is no attach cookie: each library has an instance of the programs of its own.
-* Before 6.3 the socket is found from the descriptor of the system call (core object) or by kprobes (noncore object, TCP
-  only), that of a memory BIO is not found, and a write of more than the buffer holds is not followed while it is under way: what
-  does not fit is lost, and counted.
+* Before 6.3 the core object finds the socket from the descriptor of the system call, and looks there for the hellos of memory
+  BIOs: what `io_uring` moves has no address. The noncore object finds it by kprobes, TCP only, and does not follow a write of more
+  than the buffer holds while it is under way: what does not fit is lost, and counted.
 * Before 5.8, or without BTF, there is the noncore object alone: perf buffers, 6.4 MiB of one call, no `--follow`, on x86_64 no Go
   before 1.17, no addresses of memory BIOs on any kernel. No such kernel could be had; `-b 2` forces the object on all of these,
   and unit tests hold it to what 4.18 has and follow its programs by the rules of the verifier of 4.19

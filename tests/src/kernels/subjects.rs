@@ -51,6 +51,16 @@ pub fn all() -> Vec<Subject> {
     ]
 }
 
+/// OpenSSL, in a program that carries the records itself.
+pub fn memory() -> Subject {
+    Subject {
+        module: "tls",
+        flag: "--libssl",
+        file: libssl(),
+        talk: on_memory_bios,
+    }
+}
+
 fn library(name: &str) -> PathBuf {
     let directory = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
     Path::new(&directory).join(name)
@@ -127,10 +137,10 @@ impl Conversation {
 }
 
 /// Two connections of each version, in one process.
-fn both_sides(scene: &Scene, library: &Path, sizes: Sizes) -> Conversation {
+fn both_sides(scene: &Scene, peer: &Peer, sizes: Sizes) -> Conversation {
     let mut all = Conversation::default();
     for (version, size) in VERSIONS.into_iter().zip(sizes) {
-        let peer = Peer::on(library).keylogs(scene).with("tls", version);
+        let peer = peer.clone().keylogs(scene).with("tls", version);
         let peer = peer.with("connections", 2);
         let peer = peer.sizes(size.min(MOST_ASKED), size);
         all.talks.push(peer.run(scene));
@@ -140,11 +150,15 @@ fn both_sides(scene: &Scene, library: &Path, sizes: Sizes) -> Conversation {
 }
 
 fn on_openssl(scene: &Scene, library: &Path, sizes: Sizes, _: Extent) -> Conversation {
-    both_sides(scene, library, sizes)
+    both_sides(scene, &Peer::on(library), sizes)
+}
+
+fn on_memory_bios(scene: &Scene, library: &Path, sizes: Sizes, _: Extent) -> Conversation {
+    both_sides(scene, &Peer::on(library).set("memory"), sizes)
 }
 
 fn on_gnutls(scene: &Scene, library: &Path, sizes: Sizes, _: Extent) -> Conversation {
-    both_sides(scene, library, sizes)
+    both_sides(scene, &Peer::on(library), sizes)
 }
 
 /// Debian's NSS writes no key log, so the other side is OpenSSL, which does; NSS serves the one

@@ -17,7 +17,7 @@ use crate::programs::{
 pub enum SocketRoute {
     /// Tracepoints of the socket layer (kernel 6.3).
     SocketTracepoints,
-    /// The tracepoint at the entry of every system call, and CO-RE from there.
+    /// The tracepoints at entry and exit of every system call, and CO-RE from there.
     SyscallTracepoint,
     /// Kprobes on `tcp_sendmsg` and `tcp_recvmsg`: TCP only.
     Kprobes,
@@ -41,7 +41,7 @@ impl fmt::Display for SocketRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SocketTracepoints => "socket tracepoints (6.3)",
-            Self::SyscallTracepoint => "the system call tracepoint, and the kernel's own tables",
+            Self::SyscallTracepoint => "the system call tracepoints, and the kernel's own tables",
             Self::Kprobes => "kprobes, TCP only",
             Self::Unreadable => "nothing (addresses stay unknown)",
             Self::None => "nothing",
@@ -86,7 +86,7 @@ impl SocketRoute {
     fn hooks(self) -> &'static [&'static str] {
         match self {
             Self::SocketTracepoints => &["sock_send_length", "sock_recv_length"],
-            Self::SyscallTracepoint => &["sys_enter"],
+            Self::SyscallTracepoint => &["sys_enter", "sys_exit"],
             Self::Kprobes => &["tcp_sendmsg", "tcp_recvmsg"],
             Self::Unreadable | Self::None => &[],
         }
@@ -127,7 +127,7 @@ fn hooks(settings: &Settings) -> Vec<&'static str> {
 fn beside(kind: ObjectKind) -> &'static [&'static str] {
     match kind {
         ObjectKind::Core => &[],
-        ObjectKind::Noncore => SocketRoute::SyscallTracepoint.hooks(),
+        ObjectKind::Noncore => &["sys_enter"],
     }
 }
 

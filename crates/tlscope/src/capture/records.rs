@@ -11,7 +11,7 @@ use tlscope_core::owners::{Owner, Ownership};
 use tlscope_core::packet::Protocol;
 use tlscope_probe::abi::{self, Record};
 use tlscope_probe::events::monotonic_ns;
-use tlscope_probe::{ObjectKind, SocketRoute, Tracer};
+use tlscope_probe::{ObjectKind, Tracer};
 
 /// Turns the kernel's clock into wall-clock time.
 #[derive(Debug, Clone, Copy)]
@@ -40,16 +40,15 @@ impl Clock {
 pub(crate) enum Reach {
     /// Also those that only the program itself touches.
     All,
-    /// Those that the library touches: the rest is for want of a younger kernel.
+    /// Those that the library touches: the rest is for want of BTF.
     Touched,
 }
 
 impl Reach {
     pub(crate) fn of(tracer: &Tracer) -> Self {
-        let core = tracer.object_kind() == ObjectKind::Core;
-        match tracer.socket_route() {
-            SocketRoute::SocketTracepoints if core => Self::All,
-            _ => Self::Touched,
+        match tracer.object_kind() {
+            ObjectKind::Core => Self::All,
+            ObjectKind::Noncore => Self::Touched,
         }
     }
 }

@@ -92,13 +92,10 @@ fn lacks(kind: ObjectKind, route: SocketRoute) -> String {
         (noncore && cfg!(target_arch = "x86_64"), "Go before 1.17"),
         (noncore, "more than 6.4 MiB of one call"),
         (
-            !best_route,
+            noncore && !best_route,
             "of one call what is more than the buffer (--mapsize)",
         ),
-        (
-            noncore || !best_route,
-            "addresses of connections through memory BIOs",
-        ),
+        (noncore, "addresses of connections through memory BIOs"),
         (route == SocketRoute::Kprobes, "addresses other than of TCP"),
         (route == SocketRoute::Unreadable, "addresses"),
     ];
