@@ -2,9 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::names::NamePattern;
 
@@ -24,8 +27,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Opens the image; no pipe or device of its name is waited for. What is held open, and what is
-    /// probed, holds its mount: an overlay could not be mounted again while a capture runs.
+    /// Opens the image. What is held open, and what is probed, holds its mount: an overlay could not
+    /// be mounted again while a capture runs.
     pub fn open(&self) -> io::Result<File> {
         let layer = self.layer.as_deref().map(open_file);
         match layer {
@@ -35,9 +38,24 @@ impl Target {
     }
 }
 
-pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    reopen_file(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// Opens for reading what was opened as a path, if it is a file. To open a device may do something:
+/// a watchdog restarts the machine, and Docker's containers may have one by the name of a library.
+pub(crate) fn reopen_file(path: OwnedFd) -> io::Result<File> {
+    let place = File::from(path);
+    if !place.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
+    // A file under a lease of its owner's would be waited for.
     let mut options = OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NONBLOCK).open(path)
+    options
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(format!("/proc/self/fd/{}", place.as_raw_fd()))
 }
 
 /// A file's device and inode, as `/proc/PID/maps` shows them.

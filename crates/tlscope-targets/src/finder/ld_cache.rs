@@ -13,6 +13,8 @@ const NEW_HEADER: usize = 48;
 const NEW_ENTRY: usize = 24;
 /// All entries of a hostile cache may name one text without an end.
 const PATH_MAX: usize = 4096;
+/// Of a real one 4,000 are many. Each may take as long as a whole path.
+const ENTRIES_MAX: usize = 65_536;
 
 /// The paths in the cache; none from a damaged one beyond what is whole.
 pub(super) fn paths(cache: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -79,9 +81,10 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The count at `at`, but never more than the entries there is room for.
+/// The count at `at`, but never more than the entries there is room for, or that are read.
 fn count(cache: &[u8], at: usize, entries: &[u8], entry_size: usize) -> Option<usize> {
-    Some((read_u32(cache, at)? as usize).min(entries.len() / entry_size))
+    let room = (entries.len() / entry_size).min(ENTRIES_MAX);
+    Some((read_u32(cache, at)? as usize).min(room))
 }
 
 /// Both architectures that tlscope runs on are little-endian.

@@ -3,19 +3,20 @@
 //! The tree may be that of a container, whose owner may put anything anywhere: a link to
 //! `/dev/zero`, a pipe that nobody writes to, files that include each other.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use rustix::io::Errno;
 
 use super::{below, ld_cache};
-use crate::image::{ImageId, open_file};
+use crate::image::{ImageId, reopen_file};
 
 /// Compiled into loaders: glibc's and musl's, multiarch and not, and Android's.
 const DEFAULT_DIRECTORIES: &[&str] = &[
@@ -39,26 +40,34 @@ const DEFAULT_DIRECTORIES: &[&str] = &[
     "/vendor/lib64",
 ];
 
-/// Files of configuration that are read; distributions have some ten.
+/// Files of configuration that are read, and directories that they name; distributions have some ten.
 const CONFIGURATION_MAX: usize = 256;
-/// Of one file; a cache of 4,000 libraries has 300 KB.
-const BYTES_MAX: u64 = 16 << 20;
-/// Of one directory; Debian's largest have some 5,000.
+/// Of one file of configuration: each is held while those that it includes are read.
+const CONFIGURATION_BYTES_MAX: u64 = 64 << 10;
+/// A cache of 4,000 libraries has 300 KB.
+const CACHE_BYTES_MAX: u64 = 16 << 20;
+/// Of all directories together; Debian's largest has some 5,000, and two names.
 const ENTRIES_MAX: usize = 100_000;
 /// Libraries of wanted names in one tree.
 const LIBRARIES_MAX: usize = 256;
 
 /// A root directory, looked at from outside as a program in there sees it, wherever links lead.
-pub(super) struct Tree(File);
+pub(super) struct Tree {
+    root: File,
+    entries_left: Cell<usize>,
+}
 
 impl Tree {
     pub(super) fn at(root: &Path) -> io::Result<Self> {
-        File::open(root).map(Self)
+        Ok(Self {
+            root: File::open(root)?,
+            entries_left: Cell::new(ENTRIES_MAX),
+        })
     }
 
     /// Every file whose name is wanted, as an absolute path in the tree.
     pub(super) fn libraries(&self, wanted: impl Fn(&[u8]) -> bool) -> BTreeSet<PathBuf> {
-        let cache = self.read(Path::new("/etc/ld.so.cache"));
+        let cache = self.read(Path::new("/etc/ld.so.cache"), CACHE_BYTES_MAX);
         let cached = ld_cache::paths(&cache).map(|path| below(Path::new("/"), path));
         let in_directory = |directory: PathBuf| {
             let entries = self.entries(&directory);
@@ -88,36 +97,59 @@ impl Tree {
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        match openat2(&self.0, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        reopen_file(self.resolve(path, OFlags::PATH)?)
+    }
+
+    fn resolve(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        let open_inside = || {
+            openat2(
+                &self.root,
+                path,
+                flags,
+                Mode::empty(),
+                ResolveFlags::IN_ROOT,
+            )
+        };
+        // `..` is refused while anything is renamed or mounted anywhere: 3 in 1000 beside one busy
+        // thread.
+        const TRIES: usize = 16;
+        let mut tries = std::iter::repeat_with(open_inside).take(TRIES);
+        match tries.find(|opened| !matches!(opened, Err(Errno::AGAIN))) {
             // Before 5.6, and where a filter forbids it: a link from `/` on leads out of the tree.
-            Err(Errno::NOSYS | Errno::PERM) => {
-                let root = format!("/proc/self/fd/{}", self.0.as_raw_fd());
-                open_file(&below(Path::new(&root), path.as_os_str().as_bytes()))
+            Some(Err(Errno::NOSYS | Errno::PERM)) => {
+                let root = format!("/proc/self/fd/{}", self.root.as_raw_fd());
+                let path = below(Path::new(&root), path.as_os_str().as_bytes());
+                Ok(open(path, flags, Mode::empty())?)
             }
-            opened => Ok(opened?.into()),
+            opened => Ok(opened.unwrap_or(Err(Errno::AGAIN))?),
         }
     }
 
-    /// What there is to read of a file.
-    fn read(&self, path: &Path) -> Vec<u8> {
+    /// The first bytes of a file; what cannot be read is empty.
+    fn read(&self, path: &Path, most: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
-        if let Ok(file) = self.open(path)
-            && file.metadata().is_ok_and(|file| file.is_file())
-        {
+        if let Ok(file) = self.open(path) {
             // Half a file is as good as another one.
-            let _ = file.take(BYTES_MAX).read_to_end(&mut bytes);
+            let _ = file.take(most).read_to_end(&mut bytes);
         }
         bytes
     }
 
+    /// Names in a directory, while there is room for more; an empty one takes room too.
     fn entries(&self, directory: &Path) -> Vec<OsString> {
-        let entries = self.open(directory).and_then(|directory| {
+        let Some(room) = self.entries_left.get().checked_sub(1) else {
+            return Vec::new();
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let names = self.resolve(directory, flags).and_then(|directory| {
             let entries = fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
             let names = entries.flatten().map(|entry| entry.file_name());
-            Ok(names.take(ENTRIES_MAX).collect())
+            Ok(names.take(room).collect())
         });
-        entries.unwrap_or_default()
+        let names: Vec<_> = names.unwrap_or_default();
+        self.entries_left.set(room - names.len());
+        names
     }
 
     fn directories(&self) -> Vec<PathBuf> {
@@ -136,7 +168,7 @@ impl Tree {
         if read.len() >= CONFIGURATION_MAX || !read.insert(conf.to_owned()) {
             return;
         }
-        let text = self.read(conf);
+        let text = self.read(conf, CONFIGURATION_BYTES_MAX);
         for line in String::from_utf8_lossy(&text)
             .lines()
             .map(|line| line.split('#').next().unwrap_or_default().trim())
@@ -197,4 +229,60 @@ fn is_native_elf(file: &mut File) -> bool {
     file.read_exact(&mut header).is_ok()
         && header.starts_with(ELF64_LE)
         && header.ends_with(&MACHINE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use rustix::fs::{CWD, mkfifoat};
+
+    use super::*;
+
+    /// What is done in a directory of its own, which goes then.
+    fn in_tree(name: &str, test: impl FnOnce(&Path, &Tree)) {
+        let root = std::env::temp_dir().join(format!("tlscope-{name}-{}", std::process::id()));
+        fs::create_dir_all(root.join("lib")).unwrap();
+        test(&root, &Tree::at(&root).unwrap());
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        in_tree("pipe", |root, tree| {
+            mkfifoat(CWD, root.join("pipe"), Mode::RUSR).unwrap();
+            for path in ["/pipe", "/lib"] {
+                let refused = tree.open(Path::new(path)).unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{path}");
+            }
+        });
+    }
+
+    /// The kernel refuses `..` then (openat2(2), `EAGAIN`).
+    #[test]
+    fn a_link_upwards_is_followed_while_files_elsewhere_are_renamed() {
+        in_tree("renamed", |root, tree| {
+            fs::write(root.join("file"), b"").unwrap();
+            symlink("../file", root.join("lib/link")).unwrap();
+            let over = AtomicBool::new(false);
+            let rename = || {
+                let (one, other) = (root.join("one"), root.join("other"));
+                fs::write(&one, b"").unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    fs::rename(&one, &other).unwrap();
+                    fs::rename(&other, &one).unwrap();
+                }
+            };
+            let failed = thread::scope(|scope| {
+                scope.spawn(rename);
+                let link = Path::new("/lib/link");
+                let failed = (0..10_000).filter_map(|_| tree.open(link).err()).next();
+                over.store(true, Ordering::Relaxed);
+                failed
+            });
+            assert!(failed.is_none(), "{failed:?}");
+        });
+    }
 }

@@ -235,6 +235,26 @@ fn a_library_behind_links_of_another_root_is_the_one_that_its_programs_map() {
     assert_eq!(finder.scan_processes(&[26]), [], "it is not probed twice");
 }
 
+/// Ten thousand lines that each name a directory of two thousand files.
+#[test]
+fn a_configuration_that_includes_without_end_is_left() {
+    let tree = Tree::new();
+    for n in 0..2000 {
+        tree.write(&format!("/containers/a/many/{n}"), b"");
+    }
+    let include = "include /many/*.conf\n".repeat(10_000);
+    tree.write("/containers/a/etc/ld.so.conf", include.as_bytes());
+    tree.process(28, &[]);
+    tree.enter(28, "containers/a");
+    let start = Instant::now();
+    assert_eq!(tree.finder().loader_of(28).unwrap().targets, []);
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
 /// Whoever made the container means harm: nothing is waited for, and nothing without end is read.
 #[test]
 fn a_hostile_root_is_looked_at_in_bounded_time() {
