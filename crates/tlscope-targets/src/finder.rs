@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::image::{FoundBy, ImageId, Target};
+use crate::image::{FoundBy, ImageId, Layer, Target};
 use crate::names::Search;
 use loader::{Inside, Tree};
 use maps::Mapping;
@@ -157,11 +157,12 @@ impl Finder {
             let inside = in_root(&process, path);
             let opens = below(&root, &inside);
             let layer = self.behind_overlay(&mounts, Above::Mount(mount), &inside, &opens);
-            if self.seen.insert(layer.as_ref().map_or(image, |l| l.image)) {
+            let probed = layer.as_ref().map_or(image, |layer| layer.image);
+            if self.seen.insert(probed) {
                 targets.push(Target {
                     image,
                     path: opens,
-                    layer: layer.map(|layer| layer.path),
+                    layer,
                     shown: String::from_utf8_lossy(&inside).into_owned(),
                     users: vec![pid],
                     found_by: FoundBy::OtherRoot,
@@ -295,7 +296,7 @@ impl Finder {
         found.push(Target {
             image: mapping.image,
             path,
-            layer: layer.map(|layer| layer.path),
+            layer,
             shown: String::from_utf8_lossy(&mapping.path).into_owned(),
             users: vec![pid],
             found_by,
@@ -355,12 +356,6 @@ impl Finder {
     fn takes_any_code(&self) -> bool {
         self.searches.iter().any(|search| search.any_code)
     }
-}
-
-/// A file in a layer of an overlay. It is what a probe sits on.
-struct Layer {
-    image: ImageId,
-    path: PathBuf,
 }
 
 /// The mounts that a process sees, read once and only when they are asked for.

@@ -17,8 +17,8 @@ pub struct Target {
     pub image: ImageId,
     /// Opens the image from our own mount namespace.
     pub path: PathBuf,
-    /// Opens the same file in a layer of the overlay that it is seen through.
-    pub layer: Option<PathBuf>,
+    /// The same file in a layer of the overlay that it is seen through.
+    pub layer: Option<Layer>,
     /// The path as the process, the loader or the user names it.
     pub shown: String,
     /// The processes that mapped it when it was found.
@@ -26,15 +26,28 @@ pub struct Target {
     pub found_by: FoundBy,
 }
 
+/// A file in a layer of an overlay: what a probe on the overlay's file sits on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    pub image: ImageId,
+    pub path: PathBuf,
+}
+
 impl Target {
     /// Opens the image. What is held open, and what is probed, holds its mount: an overlay could not
     /// be mounted again while a capture runs.
     pub fn open(&self) -> io::Result<File> {
-        let layer = self.layer.as_deref().map(open_file);
+        let layer = self.layer.as_ref().map(|layer| open_file(&layer.path));
         match layer {
             Some(Ok(file)) => Ok(file),
             _ => open_file(&self.path),
         }
+    }
+
+    /// All numbers by which the image is known.
+    pub fn numbers(&self) -> impl Iterator<Item = ImageId> {
+        let layer = self.layer.as_ref().map(|layer| layer.image);
+        std::iter::once(self.image).chain(layer)
     }
 }
 

@@ -308,6 +308,12 @@ fn an_image_that_cannot_be_opened_is_tried_again() {
     assert_eq!(finder.scan().unwrap().len(), 1);
 }
 
+/// Where a layer is known, the layer's file is opened.
+fn layers_of(targets: &[Target]) -> Vec<&Path> {
+    let layers = targets.iter().flat_map(|target| &target.layer);
+    layers.map(|layer| layer.path.as_path()).collect()
+}
+
 #[test]
 fn one_layer_seen_through_two_overlays_is_one_target() {
     let tree = Tree::new();
@@ -330,7 +336,7 @@ fn one_layer_seen_through_two_overlays_is_one_target() {
     targets[0].users.sort_unstable();
     assert_eq!(targets[0].users, [50, 51]);
     let file = tree.0.join("layers/base/lib/libssl.so.3");
-    assert_eq!(targets[0].layer, Some(file), "no overlay is held");
+    assert_eq!(layers_of(&targets), [file], "no overlay is held");
     assert_eq!(finder.scan().unwrap(), []);
 }
 
@@ -364,14 +370,28 @@ fn a_library_that_was_replaced_in_an_overlay_is_not_taken_for_the_new_one() {
     fs::remove_file(&root).unwrap();
     symlink(tree.0.join("layers/up"), root).unwrap();
     let mut finder = tree.finder();
-    let layers: Vec<_> = finder
-        .scan()
-        .unwrap()
-        .into_iter()
-        .map(|t| t.layer)
-        .collect();
-    let expected = ["base", "up"].map(|l| Some(tree.0.join(format!("layers/{l}/lib/libssl.so.3"))));
-    assert_eq!(layers, expected);
+    let expected = ["base", "up"].map(|l| tree.0.join(format!("layers/{l}/lib/libssl.so.3")));
+    assert_eq!(layers_of(&finder.scan().unwrap()), expected);
+}
+
+/// Neither number may stand in the way of it when it is mapped again.
+#[test]
+fn a_library_of_an_overlay_that_could_not_be_opened_comes_again() {
+    let tree = Tree::new();
+    let layer = tree.elf("/layers/base/lib/libssl.so.3");
+    let above = ImageId {
+        dev: (0, 41),
+        ino: layer.ino,
+    };
+    tree.process(53, &[(above, "/lib/libssl.so.3")]);
+    let mount = "1 1 0:41 / / rw - overlay none rw,lowerdir=/layers/base\n";
+    tree.write("/proc/53/mountinfo", mount.as_bytes());
+    tree.enter(53, "layers/base");
+    let mut finder = tree.finder();
+    let found = finder.scan().unwrap();
+    assert_eq!(found.len(), 1);
+    found[0].numbers().for_each(|number| finder.forget(number));
+    assert_eq!(finder.scan().unwrap(), found);
 }
 
 #[test]

@@ -219,7 +219,7 @@ impl Analyst {
             Err(error) => {
                 // Gone, or not ready: whoever maps it next lets it be looked at again.
                 if error.is::<io::Error>() {
-                    shared.state().forgotten.push(target.image);
+                    shared.state().forgotten.extend(target.numbers());
                 }
                 0
             }
