@@ -51,7 +51,8 @@ impl Target {
     }
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
+/// Opens a file for reading, and nothing that is none.
+pub fn open_file(path: &Path) -> io::Result<File> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     reopen_file(rustix::fs::open(path, flags, Mode::empty())?)
 }

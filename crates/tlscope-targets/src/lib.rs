@@ -15,7 +15,7 @@ mod socket;
 
 pub use container::{Container, container};
 pub use finder::{Finder, RootFiles, ScanError, ScanReport};
-pub use image::{FoundBy, ImageId, Layer, NamedError, Target, beside, named};
+pub use image::{FoundBy, ImageId, Layer, NamedError, Target, beside, named, open_file};
 pub use names::{GNUTLS, NSS, NamePattern, OPENSSL, Search};
 pub use process::{Life, ProcessInfo, descendants, life, process};
 pub use socket::{OpenSocket, Transport, open_sockets};

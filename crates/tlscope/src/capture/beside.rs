@@ -2,12 +2,11 @@
 //! needs, which know its version.
 
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tlscope_image::elf::Files;
+use tlscope_targets::open_file;
 
 use super::known::{Asked, stamp_of};
 
@@ -75,14 +74,11 @@ fn file_name(name: &str) -> Option<&Path> {
     (plain == name).then_some(Path::new(plain))
 }
 
-/// An image may name what never ends, or what waits for a writer.
+/// An image may name what never ends, waits for a writer, or is a device.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     const LARGEST: u64 = 1 << 30;
-    let mut options = OpenOptions::new();
-    let options = options.read(true).custom_flags(libc::O_NONBLOCK);
-    let file: File = options.open(path)?;
-    let known = file.metadata()?;
-    if !known.is_file() || known.len() > LARGEST {
+    let file = open_file(path)?;
+    if file.metadata()?.len() > LARGEST {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut bytes = Vec::new();
