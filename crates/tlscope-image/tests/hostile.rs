@@ -160,6 +160,50 @@ fn a_file_of_symbols_costs_what_it_weighs() {
     }
 }
 
+/// A million relocations of symbols, whose table is what the loader is told last of 4,000 things.
+#[test]
+fn what_the_loader_is_told_is_not_looked_for_each_time() {
+    const ENTRIES: u64 = 4_000;
+    const COUNT: u64 = 1 << 20;
+    let mut image = LIBRARY.to_vec();
+    image.resize(image.len().next_multiple_of(8), 0);
+    let headers = image.len() as u64;
+    let dynamic = headers + 2 * 56;
+    let symbols = dynamic + (ENTRIES + 5) * 16;
+    let relocations = symbols + 2 * 24;
+    let length = relocations + COUNT * 24;
+    for (kind, at, size) in [(1, 0, length), (2, dynamic, symbols - dynamic)] {
+        for word in [kind, at, at, at, size, size, 8] {
+            image.extend(word.to_le_bytes());
+        }
+    }
+    // DT_DEBUG, then DT_RELA, DT_RELASZ, DT_STRTAB, DT_SYMTAB.
+    let debug = (0..ENTRIES).map(|_| (21, 0));
+    let told = [
+        (7, relocations),
+        (8, COUNT * 24),
+        (5, symbols),
+        (6, symbols),
+        (0, 0),
+    ];
+    for (tag, value) in debug.chain(told) {
+        image.extend(u64::to_le_bytes(tag));
+        image.extend(u64::to_le_bytes(value));
+    }
+    image.resize(relocations as usize, 0);
+    for index in 0..COUNT {
+        // R_X86_64_64, of the second symbol.
+        for word in [index * 8, 1 << 32 | 1, 0] {
+            image.extend(word.to_le_bytes());
+        }
+    }
+    put(&mut image, 0x20, headers, 8);
+    put(&mut image, 0x28, 0, 8);
+    put(&mut image, 0x38, 2, 2);
+    put(&mut image, 0x3a, 0, 6);
+    let _ = answer("relocations", &image);
+}
+
 /// Functions of the miniatures, at the same places in both.
 const FUNCTIONS: [usize; 5] = [0, 0x1a0, 0x1c0, 0x280, 0x290];
 /// Their code ends here.

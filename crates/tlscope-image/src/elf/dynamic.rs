@@ -27,6 +27,9 @@ pub(super) type Relocation = Rela64<LittleEndian>;
 pub(super) struct Dynamic<'s, 'd> {
     segments: &'s [Segment<'d>],
     entries: Vec<(u64, u64)>,
+    /// From the start of each table to the end of its segment: every relocation asks for these.
+    symbols: &'d [u8],
+    strings: &'d [u8],
 }
 
 impl<'s, 'd> Dynamic<'s, 'd> {
@@ -47,7 +50,15 @@ impl<'s, 'd> Dynamic<'s, 'd> {
             .filter_map(|entry| Some((word(entry)?, word(entry.get(8..)?)?)))
             .take_while(|(tag, _)| *tag != NULL)
             .collect();
-        Self { segments, entries }
+        let mut dynamic = Self {
+            segments,
+            entries,
+            symbols: &[],
+            strings: &[],
+        };
+        dynamic.symbols = dynamic.bytes_named(SYMTAB).unwrap_or_default();
+        dynamic.strings = dynamic.bytes_named(STRTAB).unwrap_or_default();
+        dynamic
     }
 
     /// The names in `DT_NEEDED`.
@@ -58,24 +69,24 @@ impl<'s, 'd> Dynamic<'s, 'd> {
 
     /// Those of pointers, then those of the PLT.
     pub(super) fn relocations(&self) -> impl Iterator<Item = &'d Relocation> {
-        let table = |place: u64, size: u64| {
+        let entries = |place: u64, size: u64| {
             let size = usize::try_from(self.value(size)?).ok()?;
-            self.table(self.value(place)?, size / size_of::<Relocation>())
+            table(self.bytes_named(place)?, size / size_of::<Relocation>())
         };
-        let tables = [table(RELA, RELASZ), table(JMPREL, PLTRELSZ)];
+        let tables = [entries(RELA, RELASZ), entries(JMPREL, PLTRELSZ)];
         tables.into_iter().flatten().flatten()
     }
 
     pub(super) fn symbols(&self) -> &'d [Symbol] {
-        let table = self.value(SYMTAB).zip(self.symbol_count());
-        let symbols = table.and_then(|(at, count)| self.table(at, count));
+        let symbols = self
+            .symbol_count()
+            .and_then(|count| table(self.symbols, count));
         symbols.unwrap_or_default()
     }
 
     pub(super) fn symbol(&self, index: usize) -> Option<&'d Symbol> {
-        let before = u64::try_from(index.checked_mul(size_of::<Symbol>())?).ok()?;
-        let at = self.value(SYMTAB)?.checked_add(before)?;
-        self.table(at, 1)?.first()
+        let before = index.checked_mul(size_of::<Symbol>())?;
+        table(self.symbols.get(before..)?, 1)?.first()
     }
 
     pub(super) fn name_of(&self, symbol: &Symbol) -> Option<&'d str> {
@@ -93,17 +104,14 @@ impl<'s, 'd> Dynamic<'s, 'd> {
         bytes_at(self.segments, Address(at))
     }
 
-    /// As much of a table as the file has.
-    fn table<T: Pod>(&self, at: u64, count: usize) -> Option<&'d [T]> {
-        let bytes = self.bytes(at)?;
-        let count = count.min(bytes.len() / size_of::<T>());
-        Some(pod::slice_from_bytes(bytes, count).ok()?.0)
+    fn bytes_named(&self, tag: u64) -> Option<&'d [u8]> {
+        self.bytes(self.value(tag)?)
     }
 
     fn name(&self, at: u64) -> Option<&'d str> {
         // A hostile table may name one long text a million times.
         const LONGEST: usize = 1024;
-        let bytes = self.bytes(self.value(STRTAB)?.checked_add(at)?)?;
+        let bytes = self.strings.get(usize::try_from(at).ok()?..)?;
         let bytes = bytes.get(..LONGEST).unwrap_or(bytes);
         std::str::from_utf8(bytes.get(..memchr::memchr(0, bytes)?)?).ok()
     }
@@ -143,4 +151,10 @@ impl<'s, 'd> Dynamic<'s, 'd> {
                 .collect(),
         )
     }
+}
+
+/// As much of a table as the file has.
+fn table<T: Pod>(bytes: &[u8], count: usize) -> Option<&[T]> {
+    let count = count.min(bytes.len() / size_of::<T>());
+    Some(pod::slice_from_bytes(bytes, count).ok()?.0)
 }
