@@ -7,7 +7,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use tlscope_tests::capture::tlscope_of_nobody;
 use tlscope_tests::program::{Finished, must, tool};
-use tlscope_tests::{Capture, MIB, Peer, SYSTEM_LIBSSL, Scene, Tlscope};
+use tlscope_tests::{Capture, MIB, Peer, SYSTEM_LIBSSL, Scene, Tlscope, wait};
 
 const FAILURE: Option<i32> = Some(1);
 const USAGE: Option<i32> = Some(2);
@@ -63,6 +63,29 @@ fn a_full_disk_is_told() {
     Peer::default().sizes(4 * MIB, 0).run(&scene);
     let finished = capture.end().finished;
     assert_refused(&finished, FAILURE, &["No space left on device"]);
+}
+
+#[test]
+fn a_command_does_not_outlive_a_capture_that_failed() {
+    let scene = Scene::new("full-command");
+    let disk = SmallDisk::mount(scene.path("disk"));
+    let said = scene.path("pid");
+    let script = format!("echo $$ >{}; exec sleep 600", said.display());
+    let capture = Tlscope::json()
+        .arg("-o")
+        .arg(disk.0.join("out.json"))
+        .running(&["sh", "-c", &script])
+        .start(&scene);
+    let pid = wait::until("the command", || {
+        let text = fs::read_to_string(&said).ok()?;
+        text.trim().parse::<u32>().ok()
+    });
+    Peer::default().sizes(4 * MIB, 0).run(&scene);
+    assert_eq!(capture.end().finished.code(), FAILURE);
+    wait::until("the command to end", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        (status.is_empty() || status.contains("State:\tZ")).then_some(())
+    });
 }
 
 /// A file system of one megabyte.

@@ -104,15 +104,17 @@ pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
         receiver,
         remote,
     };
-    thread::scope(|scope| {
+    let captured = thread::scope(|scope| {
         let thread = thread::Builder::new().name("decode".into());
         let running = thread.spawn_scoped(scope, || session.run(&stop));
         let running = running.context("a thread cannot be started")?;
         keeper::give_up_privileges(config);
         service.run(&mut command, &stop);
         running.join().unwrap_or_else(|panic| resume_unwind(panic))
-    })?;
-    Ok(command.map_or(0, Running::finish))
+    });
+    // A capture that failed ends its command, too.
+    let code = command.map_or(0, Running::finish);
+    captured.map(|()| code)
 }
 
 /// A second Ctrl-C ends tlscope at once, should the first be slow.
