@@ -90,10 +90,10 @@ fn threads_that_handle_data_have_no_privilege() {
     settled(capture.pid(), searching);
     wait::until("threads that attach to keep what that takes", || {
         let threads = threads(capture.pid());
-        let kept = |name: &&str| {
-            threads[*name].permitted == searching | CAP_PERFMON | CAP_CHECKPOINT_RESTORE
-        };
-        ["targets", "code", "ahead"].iter().all(kept).then_some(())
+        let all = searching | CAP_PERFMON | CAP_CHECKPOINT_RESTORE;
+        let kept = |name: &&str| threads.get(*name).is_some_and(|t| t.permitted == all);
+        let names = ["targets", "code", "ahead", "behind"];
+        names.iter().all(kept).then_some(())
     });
     let talk = Peer::default().sizes(300 * KIB, 300 * KIB).run(&scene);
     talk.assert_captured(&capture.stop().records());
