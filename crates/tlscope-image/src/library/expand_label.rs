@@ -204,17 +204,15 @@ fn find(elf: &Elf<'_>, forms: &[Form]) -> Result<Derivation, String> {
         .map(|(callee, (form, _))| (*callee, *form))
         .collect();
     let chain = Chain::of(elf, forms, &taking)?;
-    let Some((address, form)) = chain.first() else {
-        return Err("no function is handed labels of HKDF in a way that is known".into());
-    };
+    let (address, form) = chain.probed;
     let expansions = candidates.values().flat_map(|(_, expansions)| expansions);
     let mut evidence = evidence(expansions);
-    if let Some(inner) = chain.inner() {
+    if let Some(inner) = chain.inner {
         let _ = write!(
             evidence,
             "; hands all on to {inner}, which is handed no other secret"
         );
-    } else if let Some(outer) = chain.passed_by() {
+    } else if let Some(outer) = chain.passed_by {
         let _ = write!(evidence, "; {outer} hands on to it, and is not handed all");
     }
     Ok(Derivation {

@@ -15,87 +15,59 @@ use crate::plan::ExpansionAbi;
 /// A function, and how it is called.
 pub(super) type Deriving<'f> = (Address, &'f Form);
 
-/// Functions of which each hands its label on to the next one.
+/// What is to be probed of functions of which each hands its label on to the next one.
 #[derive(Debug)]
 pub(super) struct Chain<'f> {
-    links: Vec<Deriving<'f>>,
-    passed_by: Option<Address>,
+    pub(super) probed: Deriving<'f>,
+    /// Whom that hands all on to.
+    pub(super) inner: Option<Address>,
+    /// What hands labels on to it, and is not handed all of them.
+    pub(super) passed_by: Option<Address>,
 }
 
 impl<'f> Chain<'f> {
-    /// The function to probe, and whom it hands labels on to.
     pub(super) fn of(
         elf: &Elf<'_>,
         forms: &'f [Form],
         candidates: &[Deriving<'f>],
     ) -> Result<Self, String> {
-        let chains: Vec<Self> = candidates
-            .iter()
-            .map(|candidate| Self::from(elf, forms, *candidate))
-            .collect();
-        let ends: BTreeSet<_> = chains.iter().filter_map(Self::end).collect();
-        let mut ends = ends.into_iter();
-        match (ends.next(), ends.next()) {
-            (Some(one), Some(other)) => {
-                return Err(format!(
-                    "labels of HKDF go to {one} and to {other}: which derives is not certain"
-                ));
+        let mut longest = Vec::new();
+        let mut ends = BTreeSet::new();
+        for candidate in candidates {
+            let links = links(elf, forms, *candidate);
+            ends.extend(links.last().map(|(address, _)| *address));
+            if links.len() >= longest.len() {
+                longest = links;
             }
-            (None, _) => {
-                return Err("no function is handed labels of HKDF in a way that is known".into());
-            }
-            (Some(_), None) => {}
         }
-        let longest = chains.into_iter().max_by_key(|chain| chain.links.len());
-        let mut links = longest.map(|chain| chain.links).unwrap_or_default();
-        let passed_by = links
-            .windows(2)
-            .rposition(|pair| !takes_all_of(elf, pair[0].0, pair[1]));
-        let passed_by = passed_by.and_then(|at| links.drain(..=at).next_back());
+        let mut ends = ends.into_iter();
+        if let (Some(one), Some(other)) = (ends.next(), ends.next()) {
+            return Err(format!(
+                "labels of HKDF go to {one} and to {other}: which derives is not certain"
+            ));
+        }
+        let mut pairs = longest.windows(2);
+        let passed_by = pairs.rposition(|pair| !takes_all_of(elf, pair[0].0, pair[1]));
+        let first = passed_by.map_or(0, |at| at + 1);
+        let probed = longest.get(first).copied();
+        let address = |at: usize| longest.get(at).map(|(address, _)| *address);
         Ok(Self {
-            links,
-            passed_by: passed_by.map(|(address, _)| address),
+            probed: probed.ok_or("no function is handed labels of HKDF in a way that is known")?,
+            inner: address(first + 1),
+            passed_by: passed_by.and_then(address),
         })
     }
 
-    fn from(elf: &Elf<'_>, forms: &'f [Form], outermost: Deriving<'f>) -> Self {
-        const LONGEST: usize = 4;
-        let inner = |outer: &Deriving<'f>| handed_on(elf, forms, *outer);
-        let links = std::iter::successors(Some(outermost), inner);
-        Self {
-            links: links.take(LONGEST).collect(),
-            passed_by: None,
-        }
-    }
-
-    fn end(&self) -> Option<Address> {
-        self.links.last().map(|(address, _)| *address)
-    }
-
-    /// What is to be probed.
-    pub(super) fn first(&self) -> Option<Deriving<'f>> {
-        self.links.first().copied()
-    }
-
-    /// Whom that hands all on to.
-    pub(super) fn inner(&self) -> Option<Address> {
-        self.links.get(1).map(|(address, _)| *address)
-    }
-
-    /// What hands labels on to the function to probe, and is not handed all of them.
-    pub(super) fn passed_by(&self) -> Option<Address> {
-        self.passed_by
-    }
-
-    /// Whether a call hands a text to the function to probe as its label: itself, or through one
+    /// Whether a call hands a text to the probed function as its label: itself, or through one
     /// function more.
     pub(super) fn is_reached(&self, elf: &Elf<'_>, call: &CallSite, text: Address) -> bool {
-        let (Some((first, form)), Some(target)) = (self.first(), call.target) else {
+        let Some(target) = call.target else {
             return false;
         };
+        let (probed, form) = self.probed;
         let text = Value::Const(text.0);
         let label = usize::from(form.abi.label);
-        if target == first {
+        if target == probed {
             return call.arguments.get(label) == Some(&text);
         }
         let positions = call.arguments.iter().enumerate();
@@ -105,9 +77,18 @@ impl<'f> Chain<'f> {
             .collect();
         code::calls_of(elf, target).iter().any(|inner| {
             let passed = inner.arguments.get(label);
-            inner.target == Some(first) && passed.is_some_and(|value| holding.contains(value))
+            inner.target == Some(probed) && passed.is_some_and(|value| holding.contains(value))
         })
     }
+}
+
+/// A function, whom it hands its label on to, whom that does, and so on.
+fn links<'f>(elf: &Elf<'_>, forms: &'f [Form], outermost: Deriving<'f>) -> Vec<Deriving<'f>> {
+    const LONGEST: usize = 4;
+    let inner = |outer: &Deriving<'f>| handed_on(elf, forms, *outer);
+    std::iter::successors(Some(outermost), inner)
+        .take(LONGEST)
+        .collect()
 }
 
 /// The only function that one hands on what it was handed: the label, and where to put the secret.
