@@ -75,13 +75,14 @@ impl Known {
     }
 
     /// A library that was recalled may come again in another file: read, it is known there too.
-    fn expect_copies(&self, mut file: &File, plans: &[Plan]) {
+    fn expect_copies(&self, file: &File, plans: &[Plan]) {
         let size = file.metadata().map_or(0, |file| file.len());
         if plans.is_empty() || size > Self::COPIED_MAX {
             return;
         }
         let mut bytes = Vec::with_capacity(size as usize);
-        if file.read_to_end(&mut bytes).is_ok() {
+        // Its owner may make it longer meanwhile, without an end.
+        if file.take(size).read_to_end(&mut bytes).is_ok() {
             // It cannot fail: there is nothing to analyse.
             let _ = self.same_content(&bytes, || Ok(plans.to_vec()));
         }

@@ -174,7 +174,7 @@ impl Memory {
         line.push(b'\n');
         let mut to = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let length = to.metadata().map_or(u64::MAX, |file| file.len());
-        if length + line.len() as u64 <= BYTES_MAX {
+        if length.saturating_add(line.len() as u64) <= BYTES_MAX {
             // In one write: two captures may run at once. A part of a line is no line.
             let _ = to.write(&line);
         }
