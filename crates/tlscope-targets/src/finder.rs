@@ -187,6 +187,10 @@ impl Finder {
     pub fn mapped_inodes(&mut self) -> Option<HashSet<u64>> {
         let ours = capabilities(None).ok()?;
         let sees_all = ours.effective.contains(CapabilitySet::SYS_PTRACE);
+        // Without it `hidepid` may hide others; the first process is hidden then, too.
+        if !sees_all && !self.process(1).exists() {
+            return None;
+        }
         let mut inodes = HashSet::new();
         for pid in self.pids().ok()? {
             match self.read_maps(pid) {

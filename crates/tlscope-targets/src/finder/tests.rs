@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::thread::set_capabilities;
 
 use super::*;
 use crate::names::{NamePattern, OPENSSL, Search};
@@ -392,6 +393,23 @@ fn a_library_of_an_overlay_that_could_not_be_opened_comes_again() {
     assert_eq!(found.len(), 1);
     found[0].numbers().for_each(|number| finder.forget(number));
     assert_eq!(finder.scan().unwrap(), found);
+}
+
+/// `hidepid=2` hides other users' processes from who may not look into them.
+#[test]
+fn where_processes_are_hidden_it_is_not_known_what_is_mapped() {
+    let without_privilege = || {
+        let mut own = capabilities(None).unwrap();
+        own.effective.remove(CapabilitySet::SYS_PTRACE);
+        set_capabilities(None, own).unwrap();
+        let tree = Tree::new();
+        let ssl = tree.elf("/lib/libssl.so.3");
+        tree.process(60, &[(ssl, "/lib/libssl.so.3")]);
+        assert_eq!(tree.finder().mapped_inodes(), None);
+        tree.process(1, &[]);
+        assert_eq!(tree.finder().mapped_inodes(), Some([ssl.ino].into()));
+    };
+    std::thread::spawn(without_privilege).join().unwrap();
 }
 
 #[test]
