@@ -7,6 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::number::Number;
+use crate::opcode::{
+    ADD, ALU64, CALL, END, EXIT, JA, JEQ, JGE, JGT, JLE, JLT, JMP, JNE, JSGE, JSGT, JSLE, JSLT, LD,
+    LDX, MOV, NEG, ST, STX, SUB, XADD,
+};
 use crate::state::{Kind, Register, Saved, State};
 
 /// `BPF_COMPLEXITY_LIMIT_INSNS` and `BPF_COMPLEXITY_LIMIT_STACK`.
@@ -33,6 +37,10 @@ impl Instruction {
             offset: i16::from_le_bytes([bytes[2], bytes[3]]),
             immediate: i32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
         }
+    }
+
+    fn class(self) -> u8 {
+        self.opcode & 0x07
     }
 
     fn operation(self) -> u8 {
@@ -164,11 +172,13 @@ impl<'p> Machine<'p> {
     fn compared_at(&self) -> BTreeSet<usize> {
         let mut all = BTreeSet::new();
         for (at, instruction) in self.code.iter().enumerate() {
-            match (instruction.opcode & 7, instruction.operation()) {
-                (5, 0x90) => {}
-                (5, 0x80 | 0x00) => drop(all.insert(at + 1)),
-                (5, _) => all.extend([at, target(at, *instruction)]),
-                _ => {}
+            if instruction.class() != JMP {
+                continue;
+            }
+            match instruction.operation() {
+                EXIT => {}
+                CALL | JA => drop(all.insert(at + 1)),
+                _ => all.extend([at, target(at, *instruction)]),
             }
         }
         all
@@ -177,8 +187,8 @@ impl<'p> Machine<'p> {
     /// Where it goes on; `None` at the end.
     fn step(&mut self, state: &mut State, at: usize) -> Result<Option<usize>> {
         let one = self.code[at];
-        match one.opcode & 7 {
-            0 => {
+        match one.class() {
+            LD => {
                 let register = match self.loaded.get(&at) {
                     Some(map) => Register::pointer(Kind::Map(*map)),
                     None => Register::number(Number::ANY),
@@ -186,7 +196,7 @@ impl<'p> Machine<'p> {
                 state.set(one.to, register)?;
                 return Ok(Some(at + 2));
             }
-            1 => {
+            LDX => {
                 let size = one.bytes();
                 let mut found = self.load(state, one.from, one.offset.into(), size)?;
                 if found.kind == Kind::Number && size < 8 {
@@ -194,18 +204,18 @@ impl<'p> Machine<'p> {
                 }
                 state.set(one.to, found)?;
             }
-            2 => self.store(state, one, None)?,
-            3 => {
+            ST => self.store(state, one, None)?,
+            STX => {
                 let value = state.get(one.from)?;
                 // An addition in memory leaves what is not known.
-                let added = one.opcode & 0xe0 == 0xc0;
+                let added = one.opcode & 0xe0 == XADD;
                 if added {
                     self.load(state, one.to, one.offset.into(), one.bytes())?;
                 }
                 self.store(state, one, (!added).then_some(&value))?;
             }
-            5 => return self.jump(state, at, one),
-            class => compute(state, one, class == 7)?,
+            JMP => return self.jump(state, at, one),
+            class => compute(state, one, class == ALU64)?,
         }
         Ok(Some(at + 1))
     }
@@ -315,12 +325,12 @@ impl<'p> Machine<'p> {
     fn jump(&mut self, state: &mut State, at: usize, one: Instruction) -> Result<Option<usize>> {
         let comparison = one.operation();
         match comparison {
-            0x00 => return Ok(Some(target(at, one))),
-            0x80 => {
+            JA => return Ok(Some(target(at, one))),
+            CALL => {
                 self.call(state, one.immediate)?;
                 return Ok(Some(at + 1));
             }
-            0x90 => return state.get(0).map(|_| None),
+            EXIT => return state.get(0).map(|_| None),
             _ => {}
         }
         let left = state.get(one.to)?;
@@ -331,11 +341,11 @@ impl<'p> Machine<'p> {
         };
         // Equality with an immediate is all that it decides by what it knows.
         let decided = left.number.value().filter(|_| {
-            let equality = [0x10, 0x50].contains(&comparison);
+            let equality = [JEQ, JNE].contains(&comparison);
             equality && !one.has_source() && left.kind == Kind::Number
         });
         if let Some(value) = decided {
-            let is_taken = (value == one.value()) == (comparison == 0x10);
+            let is_taken = (value == one.value()) == (comparison == JEQ);
             return Ok(Some(if is_taken { target(at, one) } else { at + 1 }));
         }
         let mut taken = state.clone();
@@ -360,7 +370,7 @@ fn place_on_stack(base: &Register) -> Result<i64> {
 fn learn(one: Instruction, left: Register, right: Register, taken: &mut State, not: &mut State) {
     let comparison = one.operation();
     let numbers = left.kind == Kind::Number && right.kind == Kind::Number;
-    let equality = [0x10, 0x50].contains(&comparison);
+    let equality = [JEQ, JNE].contains(&comparison);
     match (left.kind, left.number.value(), right.number.value()) {
         (_, _, Some(value)) if numbers => {
             let [holds, fails] = left.number.compared(comparison, value);
@@ -374,13 +384,13 @@ fn learn(one: Instruction, left: Register, right: Register, taken: &mut State, n
         }
         _ if numbers && equality => {
             let both = Register::number(left.number.equal_to(&right.number));
-            let equal = if comparison == 0x10 { taken } else { not };
+            let equal = if comparison == JEQ { taken } else { not };
             equal.learn(one.to, both);
             equal.learn(one.from, both);
         }
         (Kind::MaybeValue(_, id), _, Some(0)) if equality && !one.has_source() => {
-            taken.learn_of_pointer(id, comparison == 0x10);
-            not.learn_of_pointer(id, comparison != 0x10);
+            taken.learn_of_pointer(id, comparison == JEQ);
+            not.learn_of_pointer(id, comparison != JEQ);
         }
         _ => {}
     }
@@ -389,24 +399,21 @@ fn learn(one: Instruction, left: Register, right: Register, taken: &mut State, n
 /// The same with its sides changed.
 fn mirrored(comparison: u8) -> u8 {
     match comparison {
-        0x20 => 0xa0,
-        0xa0 => 0x20,
-        0x30 => 0xb0,
-        0xb0 => 0x30,
-        0x60 => 0xc0,
-        0xc0 => 0x60,
-        0x70 => 0xd0,
-        0xd0 => 0x70,
+        JGT => JLT,
+        JLT => JGT,
+        JGE => JLE,
+        JLE => JGE,
+        JSGT => JSLT,
+        JSLT => JSGT,
+        JSGE => JSLE,
+        JSLE => JSGE,
         same => same,
     }
 }
 
 fn compute(state: &mut State, one: Instruction, wide: bool) -> Result<()> {
-    const MOVE: u8 = 0xb0;
-    const NEGATE: u8 = 0x80;
-    const SWAP: u8 = 0xd0;
     let operation = one.operation();
-    if [NEGATE, SWAP].contains(&operation) {
+    if [NEG, END].contains(&operation) {
         state.get(one.to)?;
         return state.set(one.to, Register::number(Number::ANY));
     }
@@ -415,7 +422,7 @@ fn compute(state: &mut State, one: Instruction, wide: bool) -> Result<()> {
     } else {
         Register::number(Number::known(one.value()))
     };
-    let result = if operation == MOVE {
+    let result = if operation == MOV {
         other
     } else {
         let own = state.get(one.to)?;
@@ -424,9 +431,9 @@ fn compute(state: &mut State, one: Instruction, wide: bool) -> Result<()> {
                 Register::number(own.number.computed(operation, &other.number, wide))
             }
             (_, Kind::Number) => moved(&own, operation, &other.number)?,
-            (Kind::Number, _) if operation == 0 => moved(&other, operation, &own.number)?,
+            (Kind::Number, _) if operation == ADD => moved(&other, operation, &own.number)?,
             // The difference of two pointers.
-            _ if operation == 0x10 && own.kind != Kind::Number => Register::number(Number::ANY),
+            _ if operation == SUB && own.kind != Kind::Number => Register::number(Number::ANY),
             _ => return Err("a number is made of pointers".into()),
         }
     };
@@ -452,11 +459,11 @@ fn moved(pointer: &Register, operation: u8, by: &Number) -> Result<Register> {
     }
     let mut result = *pointer;
     match (operation, by.value()) {
-        (0x00, Some(value)) => result.offset += value.cast_signed(),
-        (0x00, None) => result.number = pointer.number.plus(by).settled(),
-        (0x10, _) if pointer.kind == Kind::Stack => return Err("less than a place".into()),
-        (0x10, Some(value)) => result.offset -= value.cast_signed(),
-        (0x10, None) => result.number = pointer.number.minus(by).settled(),
+        (ADD, Some(value)) => result.offset += value.cast_signed(),
+        (ADD, None) => result.number = pointer.number.plus(by).settled(),
+        (SUB, _) if pointer.kind == Kind::Stack => return Err("less than a place".into()),
+        (SUB, Some(value)) => result.offset -= value.cast_signed(),
+        (SUB, None) => result.number = pointer.number.minus(by).settled(),
         _ => return Err(format!("operation {operation:#x} on a pointer")),
     }
     Ok(result)

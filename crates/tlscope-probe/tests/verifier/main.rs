@@ -3,6 +3,7 @@
 
 mod machine;
 mod number;
+mod opcode;
 mod state;
 
 use std::collections::BTreeMap;

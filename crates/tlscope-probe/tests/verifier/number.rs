@@ -1,5 +1,9 @@
 //! What the verifier knows of a number: bits and bounds, by the rules of kernel 4.19.
 
+use crate::opcode::{
+    ADD, AND, ARSH, JEQ, JGE, JGT, JLE, JLT, JNE, JSGE, JSGT, JSLE, JSLT, LSH, MUL, OR, RSH, SUB,
+};
+
 /// Bits that are known, and those that are not (`struct tnum`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bits {
@@ -260,7 +264,7 @@ impl Number {
 
     /// `adjust_scalar_min_max_vals`, by the operation's bits.
     pub(crate) fn computed(self, operation: u8, other: &Self, wide: bool) -> Self {
-        const WITH_UNKNOWN: [u8; 3] = [0x00, 0x10, 0x50];
+        const WITH_UNKNOWN: [u8; 3] = [ADD, SUB, AND];
         if other.is_impossible() {
             return Self::ANY;
         }
@@ -270,31 +274,31 @@ impl Number {
         }
         let by = known.unwrap_or_default();
         let width = if wide { 64 } else { 32 };
-        if [0x60, 0x70, 0xc0].contains(&operation) && by >= width {
+        if [LSH, RSH, ARSH].contains(&operation) && by >= width {
             return Self::ANY;
         }
         let result = match (operation, self.value(), known) {
-            (0x00, ..) => self.plus(other),
-            (0x10, ..) => self.minus(other),
-            (0x20, ..) => self.multiplied(by),
-            (0x50, Some(one), Some(two)) => Self::known(one & two),
-            (0x50, ..) => {
+            (ADD, ..) => self.plus(other),
+            (SUB, ..) => self.minus(other),
+            (MUL, ..) => self.multiplied(by),
+            (AND, Some(one), Some(two)) => Self::known(one & two),
+            (AND, ..) => {
                 let bits = self.bits.and(other.bits);
                 self.masked(bits, bits.value, self.umax.min(other.umax), other)
             }
-            (0x40, Some(one), Some(two)) => Self::known(one | two),
-            (0x40, ..) => {
+            (OR, Some(one), Some(two)) => Self::known(one | two),
+            (OR, ..) => {
                 let bits = self.bits.or(other.bits);
                 let most = bits.value | bits.unknown;
                 self.masked(bits, self.umin.max(other.umin), most, other)
             }
-            (0x60, ..) => self.shifted_left(by as u32),
-            (0x70, ..) => self.shifted_right(by as u32),
-            (0xc0, ..) => self.shifted_right_with_sign(by as u32),
+            (LSH, ..) => self.shifted_left(by as u32),
+            (RSH, ..) => self.shifted_right(by as u32),
+            (ARSH, ..) => self.shifted_right_with_sign(by as u32),
             _ => return Self::ANY,
         };
         let mut result = if wide { result } else { result.cut(4) };
-        if ![0x00, 0x10, 0x20].contains(&operation) {
+        if ![ADD, SUB, MUL].contains(&operation) {
             result.learn_from_bits();
         }
         result.learn_from_bounds();
@@ -306,37 +310,37 @@ impl Number {
         let (mut holds, mut not) = (self, self);
         let signed = with.cast_signed();
         match comparison {
-            0x10 => holds = Self::known(with),
-            0x50 => not = Self::known(with),
-            0x20 => {
+            JEQ => holds = Self::known(with),
+            JNE => not = Self::known(with),
+            JGT => {
                 holds.umin = holds.umin.max(with.wrapping_add(1));
                 not.umax = not.umax.min(with);
             }
-            0x30 => {
+            JGE => {
                 holds.umin = holds.umin.max(with);
                 not.umax = not.umax.min(with.wrapping_sub(1));
             }
-            0xa0 => {
+            JLT => {
                 holds.umax = holds.umax.min(with.wrapping_sub(1));
                 not.umin = not.umin.max(with);
             }
-            0xb0 => {
+            JLE => {
                 holds.umax = holds.umax.min(with);
                 not.umin = not.umin.max(with.wrapping_add(1));
             }
-            0x60 => {
+            JSGT => {
                 holds.smin = holds.smin.max(signed.wrapping_add(1));
                 not.smax = not.smax.min(signed);
             }
-            0x70 => {
+            JSGE => {
                 holds.smin = holds.smin.max(signed);
                 not.smax = not.smax.min(signed.wrapping_sub(1));
             }
-            0xc0 => {
+            JSLT => {
                 holds.smax = holds.smax.min(signed.wrapping_sub(1));
                 not.smin = not.smin.max(signed);
             }
-            0xd0 => {
+            JSLE => {
                 holds.smax = holds.smax.min(signed);
                 not.smin = not.smin.max(signed.wrapping_add(1));
             }
