@@ -26,8 +26,33 @@ use crate::{Exit, Failure};
 /// Packets taken before the secrets have their turn again.
 const TURN: usize = 4096;
 /// A packet of the last moment is in a block that the kernel hands over after
-/// the time-out of a block; twice that, for a busy machine.
+/// the time-out of a block; twice that, for its timers run late too.
 const LAST_BLOCK: Duration = Duration::from_millis(2 * BLOCK_TIMEOUT_MS as u64);
+
+/// What a look into the ring found.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    packets: usize,
+    /// When the youngest of them was on the wire.
+    until: Timestamp,
+}
+
+/// What the last look has to be like, if all that was on its way is to have come.
+#[derive(Debug, Clone, Copy)]
+struct LastLook {
+    /// By then the kernel has handed the last block over.
+    from: Instant,
+    /// When the capture was told to end.
+    told: Timestamp,
+}
+
+impl LastLook {
+    /// A busy machine may let no time pass for us until `from`, and the ring may hold more than
+    /// one look takes: time alone does not tell.
+    fn is(self, began: Instant, taken: Taken) -> bool {
+        began >= self.from && (taken.packets < TURN || taken.until > self.told)
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Recorder {
@@ -134,12 +159,19 @@ impl Recorder {
 
     /// Takes packets that have come.
     pub(super) fn read(&mut self) -> io::Result<()> {
+        self.look().map(drop)
+    }
+
+    fn look(&mut self) -> io::Result<Taken> {
         let now = Moment(self.began.elapsed());
         let (recording, interfaces) = (&mut self.recording, &mut self.interfaces);
+        let mut taken = Taken::default();
         let Some(source) = &mut self.source else {
-            return Ok(());
+            return Ok(taken);
         };
         let read = source.read(TURN, |packet| {
+            taken.packets += 1;
+            taken.until = taken.until.max(Timestamp(packet.time_ns));
             let frame = Frame {
                 interface: interfaces.of_packet(packet.bytes, recording)?,
                 time: Timestamp(packet.time_ns),
@@ -149,15 +181,15 @@ impl Recorder {
             recording.packet(frame, now)
         });
         match read {
-            Ok(result) => result,
+            Ok(result) => result?,
             Err(gone) => {
                 eprintln!("tlscope: {gone}; its capture ends here");
                 self.count();
                 self.source = None;
                 self.gone = true;
-                Ok(())
             }
         }
+        Ok(taken)
     }
 
     pub(super) fn tick(&mut self) -> io::Result<()> {
@@ -177,10 +209,17 @@ impl Recorder {
     /// Takes what was on its way when the capture was told to end. What comes later is
     /// no loss, and not counted as one.
     pub(super) fn read_last(&mut self) -> io::Result<()> {
-        let end = Instant::now() + LAST_BLOCK;
-        while Instant::now() < end && !self.is_complete() {
-            self.wait(LAST_BLOCK);
-            self.read()?;
+        let last = LastLook {
+            from: Instant::now() + LAST_BLOCK,
+            told: wall_now(),
+        };
+        while !self.is_complete() {
+            self.wait(last.from.saturating_duration_since(Instant::now()));
+            let began = Instant::now();
+            let taken = self.look()?;
+            if last.is(began, taken) {
+                break;
+            }
         }
         self.count();
         self.source = None;
@@ -318,5 +357,32 @@ fn section() -> Section {
         hardware: model
             .map_or(std::env::consts::ARCH, |(_, name)| name)
             .to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_look_comes_after_the_last_block_and_empties_the_ring() {
+        let told = Timestamp(1000);
+        let from = Instant::now();
+        let before = from.checked_sub(LAST_BLOCK).expect("an uptime");
+        let last = LastLook { from, told };
+        let taken = |packets, until| Taken {
+            packets,
+            until: Timestamp(until),
+        };
+        // However late it is when we are let run: one look is still to come.
+        for early in [taken(0, 0), taken(TURN, 999), taken(7, 1001)] {
+            assert!(!last.is(before, early), "{early:?}");
+        }
+        let late = from + LAST_BLOCK * 10;
+        assert!(!last.is(late, taken(TURN, 999)), "there may be more");
+        assert!(last.is(late, taken(TURN - 1, 999)));
+        assert!(last.is(from, taken(0, 0)));
+        // What comes without end is no reason to go on without end.
+        assert!(last.is(late, taken(TURN, 1001)));
     }
 }
