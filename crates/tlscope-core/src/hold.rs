@@ -27,6 +27,9 @@ use homes::Homes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Moment(pub Duration);
 
+/// How far what is heard may be behind: then time passes all the same.
+const HEARD_LATE: Duration = Duration::from_secs(5);
+
 impl Moment {
     fn after(self, patience: Duration) -> Self {
         Self(self.0 + patience)
@@ -123,6 +126,8 @@ pub(crate) struct Hold {
     by_random: Bounded<ClientRandom, Vec<FlowKey>>,
     homes: Homes,
     now: Moment,
+    /// Up to when every secret and owner has come.
+    heard: Moment,
     counts: HoldCounts,
 }
 
@@ -138,6 +143,7 @@ impl Hold {
             by_random: Bounded::new(options.flows),
             homes: Homes::default(),
             now: Moment::default(),
+            heard: Moment(Duration::MAX),
             counts: HoldCounts::default(),
             options,
         }
@@ -145,6 +151,12 @@ impl Hold {
 
     pub(crate) fn counts(&self) -> HoldCounts {
         self.counts
+    }
+
+    /// A flow is given up when its time is up by this, not by the clock alone: a machine may let
+    /// nobody run for a while who could bring what it waits for.
+    pub(crate) fn heard(&mut self, until: Moment) {
+        self.heard = until;
     }
 
     /// `owned` is asked only when the answer matters. `hello` is told of each
@@ -334,9 +346,10 @@ impl Hold {
     /// What need not wait any longer, or has waited for the cap, in the order of time.
     pub(crate) fn expire(&mut self, now: Moment) -> Vec<HeldFrame> {
         self.now = now;
+        let heard = self.heard.max(Moment(now.0.saturating_sub(HEARD_LATE)));
         let mut released = self.release_ready();
         while let Some((until, key)) = self.order.first().copied() {
-            let due = until <= now;
+            let due = until <= now.min(heard);
             let crowded = self.bytes > self.options.memory;
             if !due && !crowded {
                 break;

@@ -167,6 +167,11 @@ impl<O: BlockOutput> Recording<O> {
         }
     }
 
+    /// Every secret and every owner from before this moment has been told.
+    pub fn heard(&mut self, until: Moment) {
+        self.hold.heard(until);
+    }
+
     pub fn packet(&mut self, frame: Frame<'_>, now: Moment) -> io::Result<()> {
         // A connection that begins with this packet is to begin in the next file.
         self.take_turns(frame.time)?;

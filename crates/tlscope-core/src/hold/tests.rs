@@ -290,6 +290,31 @@ fn the_cap_lets_go_once_and_for_all() {
     assert_eq!(talk.send(1, &build::record(23, &[0; 10])), WRITE);
 }
 
+/// A machine that is busy may bring packets before secrets that are older.
+#[test]
+fn what_may_be_under_way_is_waited_for() {
+    let begin = || {
+        let mut talk = talk();
+        talk.hold.heard(Moment::default());
+        talk.send(0, &client_hello(false));
+        talk.send(1, &build::server_hello([9; 32], true));
+        assert!(talk.after(2000).is_empty());
+        talk
+    };
+    let mut served = begin();
+    assert_eq!(served.secrets(&TLS13), [2]);
+    assert_eq!(served.hold.counts().served, 1);
+    let mut in_vain = begin();
+    in_vain.hold.heard(Moment(Duration::from_millis(999)));
+    assert!(in_vain.after(0).is_empty());
+    in_vain.hold.heard(Moment(Duration::from_secs(1)));
+    assert_eq!(in_vain.after(0), [2]);
+    assert_eq!(in_vain.hold.counts().without_secrets, 1);
+    let mut never_heard = begin();
+    assert!(never_heard.after(3999).is_empty());
+    assert_eq!(never_heard.after(1), [2]);
+}
+
 #[test]
 fn too_much_memory_lets_go_the_oldest() {
     let mut talk = Talk::new(HoldOptions {

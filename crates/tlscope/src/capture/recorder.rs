@@ -13,6 +13,7 @@ use tlscope_core::owners::{Owner, Ownership};
 use tlscope_core::packet::{LinkType, Protocol};
 use tlscope_core::recording::{KernelCounts, Recording, RecordingCounts, RecordingOptions};
 use tlscope_core::sink::pcapng::{Interface, Section};
+use tlscope_probe::events::monotonic_ns;
 use tlscope_probe::packets::{
     ANY, BLOCK_TIMEOUT_MS, PacketCounts, PacketError, PacketOptions, PacketSource, interface_name,
 };
@@ -61,6 +62,8 @@ pub(super) struct Recorder {
     gone: bool,
     recording: Recording<Blocks>,
     began: Instant,
+    /// The same by the kernel's clock.
+    began_ns: u64,
     interfaces: Interfaces,
     counts: PacketCounts,
 }
@@ -127,6 +130,7 @@ impl Recorder {
         Ok(Self {
             recording,
             began: Instant::now(),
+            began_ns: monotonic_ns(),
             interfaces: Interfaces {
                 description,
                 first,
@@ -155,6 +159,12 @@ impl Recorder {
 
     pub(super) fn owner(&mut self, ownership: &Ownership) -> io::Result<()> {
         self.recording.owner(ownership)
+    }
+
+    /// Every secret that was written before then, by the kernel's clock, has come.
+    pub(super) fn heard(&mut self, until: u64) {
+        let since = Duration::from_nanos(until.saturating_sub(self.began_ns));
+        self.recording.heard(Moment(since));
     }
 
     /// Takes packets that have come.
@@ -338,7 +348,7 @@ fn owners_so_far(config: &Config) -> impl Iterator<Item = Ownership> {
 }
 
 fn wall_now() -> Timestamp {
-    Clock::now().wall(tlscope_probe::events::monotonic_ns())
+    Clock::now().wall(monotonic_ns())
 }
 
 /// Who wrote the file and on what machine, as the Section Header Block has it.

@@ -164,7 +164,11 @@ impl Session<'_> {
                 .source
                 .poll(patience, |record| self.receiver.record(&record));
             // After the secrets, so that packets which need them do not wait.
-            let _ = self.receiver.with_recorder(Recorder::read);
+            let heard = self.source.horizon();
+            let _ = self.receiver.with_recorder(|recorder| {
+                recorder.heard(heard);
+                recorder.read()
+            });
             if checked.elapsed() >= PROCESS_CHECK {
                 checked = Instant::now();
                 self.look_for_ended_processes();
