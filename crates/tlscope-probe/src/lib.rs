@@ -23,4 +23,4 @@ pub use events::EventSource;
 pub use features::{AttachMode, Features};
 pub use object::{LoadError, ObjectKind};
 pub use tracer::sockets::{PassedOver, SocketRoute};
-pub use tracer::{AttachError, Attached, AttachedImage, Options, Tracer};
+pub use tracer::{AttachError, Attached, AttachedImage, Options, Released, Tracer};

@@ -1,11 +1,12 @@
 //! A capture's kernel side: loads the object, attaches plans, reads counters.
 
 mod layout;
+mod numbers;
 pub(crate) mod sockets;
 
 use std::fs;
 use std::path::Path;
-use std::thread::{self, available_parallelism};
+use std::thread::available_parallelism;
 
 use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, Object};
 use tlscope_image::plan::{Goroutine, Layout, Plan, Probe, Role};
@@ -17,6 +18,7 @@ use crate::events::EventSource;
 use crate::features::{self, AttachMode, Features};
 use crate::object::{self, LoadError, ObjectKind, Settings};
 use crate::programs::{self, FOLLOW_PROGRAMS};
+use numbers::{Numbers, TakenOut, take_away};
 use sockets::{PassedOver, SocketRoute, Sockets};
 
 /// Shards beyond this add memory, not throughput: one reader drains them all.
@@ -24,8 +26,6 @@ const SHARDS_MAX: u32 = 8;
 const PAGE: u32 = 4096;
 /// The reader is woken when a shard holds this much; else it polls.
 const WAKEUP_BYTES: u32 = 512 * 1024;
-/// Threads that take probes away.
-const DETACHERS_MAX: usize = 32;
 /// Entries of the `images` map.
 const IMAGES_MAX: usize = 1024;
 
@@ -83,12 +83,19 @@ pub struct Attached {
     pub probes: usize,
 }
 
+/// Probes of an image that was let go. They still are in the kernel, which takes its time when
+/// this is dropped: not with the tracer in hand.
+#[must_use]
+#[derive(Debug)]
+pub struct Released {
+    _links: TakenOut<Link>,
+}
+
 /// Loaded programs and their links. Dropping it takes every probe away.
 #[derive(Debug)]
 pub struct Tracer {
     // Links go before the objects that own their programs.
-    /// To images, by their index in the `images` map.
-    images: Vec<Vec<Link>>,
+    images: Numbers<Link>,
     /// To what the programs of images rely on.
     watching: Vec<Link>,
     objects: Vec<Object>,
@@ -203,7 +210,7 @@ impl Tracer {
             pid: only_process(options),
             returns_are_filtered: options.filtered_returns
                 || Features::of_this_kernel().returns_are_filtered,
-            images: Vec::new(),
+            images: Numbers::new(),
         })
     }
 
@@ -270,27 +277,27 @@ impl Tracer {
             .expect("the first object lives as long as the tracer");
         let links = attach::attach_image(object, &probes, path, attachment)
             .map_err(|source| self.attach_error(source))?;
-        self.images
-            .resize_with(self.images.len().max(index + 1), Vec::new);
-        self.images[index] = links;
+        self.images.give(index, links);
         Ok(Attached {
             image: AttachedImage(index),
             probes: probes.len(),
         })
     }
 
-    /// Takes the probes of an image away that no program will run again. What its calls are told by
-    /// serves another image from now on; an instance of the programs for it alone would not.
-    pub fn release(&mut self, image: &AttachedImage) {
-        if self.settings.mode.has_cookie() {
-            drop(self.images.get_mut(image.0).map(std::mem::take));
+    /// Lets go of an image that no program will run again. What its calls are told by serves
+    /// another image once the probes are gone; an instance of the programs for it alone does not.
+    pub fn release(&mut self, image: &AttachedImage) -> Released {
+        Released {
+            _links: self.images.take_out(image.0),
         }
     }
 
     fn free_index(&self) -> Option<usize> {
-        let has_cookie = self.settings.mode.has_cookie();
-        let free = self.images.iter().position(Vec::is_empty);
-        let index = free.filter(|_| has_cookie).unwrap_or(self.images.len());
+        let index = if self.settings.mode.has_cookie() {
+            self.images.free()
+        } else {
+            self.images.unused()
+        };
         (index < IMAGES_MAX).then_some(index)
     }
 
@@ -346,8 +353,7 @@ impl Tracer {
         }
     }
 
-    /// Takes every probe away; counters and connections stay readable. For each link the kernel
-    /// waits some 30 ms, and those who wait side by side wait for the same; half of the probes would
+    /// Takes every probe away; counters and connections stay readable. Half of the probes would
     /// tell half of what happens meanwhile, so all are silent from the first moment on.
     pub fn detach(&mut self) {
         self.settings.config.ended = 1;
@@ -356,16 +362,8 @@ impl Tracer {
             let _ = object::configure(object, &self.settings);
         }
         let mut links = std::mem::take(&mut self.watching);
-        links.extend(self.images.drain(..).flatten());
-        let each = links.len().div_ceil(DETACHERS_MAX).max(1);
-        thread::scope(|scope| {
-            while !links.is_empty() {
-                let part = links.split_off(links.len().saturating_sub(each));
-                let detach = move || drop(part);
-                // Without a thread they are dropped here.
-                let _ = thread::Builder::new().spawn_scoped(scope, detach);
-            }
-        });
+        links.extend(self.images.take_all());
+        take_away(links);
     }
 
     /// The source of records.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tlscope_image::plan::{Missing, Plan};
-use tlscope_probe::{AttachError, Attached, AttachedImage, Needs, Tracer};
+use tlscope_probe::{AttachError, Attached, AttachedImage, Needs, Released, Tracer};
 use tlscope_targets::{Finder, ImageId};
 
 use super::claim::Claim;
@@ -56,21 +56,31 @@ impl Attacher {
         count
     }
 
+    /// The numbers of files that may be let go.
+    pub(crate) fn may_be_free(&self) -> Vec<ImageId> {
+        let probed = self.probed();
+        let free = probed.iter().filter(|probed| probed.may_be_free());
+        free.flat_map(|probed| probed.numbers).collect()
+    }
+
     /// Takes the probes away from files that were deleted, and that nobody maps: a probe keeps a
-    /// file on the disk. Gives the numbers by which such a file was known.
-    pub(crate) fn release(&self) -> Vec<ImageId> {
-        if !self.probed().iter().any(Probed::may_be_free) {
-            return Vec::new();
-        }
+    /// file on the disk. Tells the numbers by which such a file was known as long as no other can
+    /// have them.
+    pub(crate) fn release(&self, forget: impl FnOnce(Vec<ImageId>)) {
         let Some(mapped) = Finder::new(&[]).mapped_inodes() else {
-            return Vec::new();
+            return;
         };
         let is_free = |probed: &mut Probed| probed.is_free(&mapped);
         let free: Vec<Probed> = self.probed().extract_if(.., is_free).collect();
-        for image in free.iter().flat_map(|probed| &probed.attached) {
-            self.tracer().release(image);
-        }
-        free.iter().flat_map(|probed| probed.numbers).collect()
+        // Behind the tracer's lock: a program that begins now is not to wait for the kernel.
+        drop(self.take_out(&free));
+        forget(free.iter().flat_map(|probed| probed.numbers).collect());
+    }
+
+    fn take_out(&self, probed: &[Probed]) -> Vec<Released> {
+        let mut tracer = self.tracer();
+        let images = probed.iter().flat_map(|probed| &probed.attached);
+        images.map(|image| tracer.release(image)).collect()
     }
 
     /// Whole between any two statements: a panic spoils nothing.

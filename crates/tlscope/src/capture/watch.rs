@@ -4,7 +4,8 @@
 //! program with a library of its own is met while its loader still works. Where
 //! the kernel does not tell, processes are looked at in turns. What has no telling
 //! name goes to the thread `code`: to search it may take long, and nobody is to
-//! wait for it. The thread `ahead` has the kernel ready for probes meanwhile.
+//! wait for it. The thread `ahead` has the kernel ready for probes meanwhile, the
+//! thread `behind` lets go of files that are gone: for that the kernel takes long.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -53,11 +54,13 @@ impl Watch {
         let shared = Arc::clone(&watcher.shared);
         let containers = watcher.containers.clone();
         let analyst = watcher.analyst.clone();
-        let into = Arc::clone(&shared);
+        let releasing = watcher.analyst.clone();
+        let (into, of) = (Arc::clone(&shared), Arc::clone(&shared));
         let mode = watcher.analyst.attacher.tracer().attach_mode();
         let (tell, told) = sync_channel(1);
         let threads = [
             spawn("code", AS_IT_IS, mode, move || analyst.search(&into)),
+            spawn("behind", AS_IT_IS, mode, move || releasing.release(&of)),
             spawn("ahead", IN_A_HURRY, mode, move || rehearse(mode, &told)),
             spawn("targets", IN_A_HURRY, mode, move || match mappings {
                 Some(mappings) => watcher.follow(mappings, &tell),
@@ -121,7 +124,7 @@ impl Drop for Watch {
     }
 }
 
-/// What the two threads share.
+/// What the threads share.
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
@@ -138,6 +141,10 @@ struct State {
     /// Images that could not be opened, or that nobody can run any more: their numbers may come
     /// again.
     forgotten: Vec<ImageId>,
+    /// Images that may be let go just now.
+    leaving: Vec<ImageId>,
+    /// Processes that have mapped one of those: perhaps too late to keep it.
+    late: HashSet<u32>,
 }
 
 impl Shared {
@@ -148,6 +155,33 @@ impl Shared {
 
     fn is_stopped(&self) -> bool {
         self.state().stopped
+    }
+
+    /// Whether its probes meet whoever maps it. If they are on their way out, it is looked at again.
+    fn is_planned(&self, image: ImageId, pid: u32) -> bool {
+        let mut state = self.state();
+        if state.leaving.contains(&image) {
+            state.late.insert(pid);
+        }
+        state.planned.contains(&image)
+    }
+
+    fn forget(&self, numbers: Vec<ImageId>) {
+        let mut state = self.state();
+        for number in &numbers {
+            state.planned.remove(number);
+        }
+        state.forgotten.extend(numbers);
+    }
+
+    /// False at the end of the capture.
+    fn pause(&self, length: Duration) -> bool {
+        let goes_on = |state: &mut State| !state.stopped;
+        let waited = self
+            .changed
+            .wait_timeout_while(self.state(), length, goes_on);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !state.stopped
     }
 
     /// `None` when there is none for a while, and at the end of the capture.
@@ -169,24 +203,22 @@ struct Analyst {
 
 impl Analyst {
     fn search(&self, shared: &Shared) {
-        let mut released = Instant::now();
         while !shared.is_stopped() {
             if let Some(target) = shared.next_code() {
                 self.attach(&target, shared);
-            }
-            if released.elapsed() >= RELEASE {
-                self.release(shared);
-                released = Instant::now();
             }
         }
     }
 
     fn release(&self, shared: &Shared) {
-        let numbers = self.attacher.release();
-        let mut state = shared.state();
-        for number in numbers {
-            state.planned.remove(&number);
-            state.forgotten.push(number);
+        while shared.pause(RELEASE) {
+            let leaving = self.attacher.may_be_free();
+            if leaving.is_empty() {
+                continue;
+            }
+            shared.state().leaving = leaving;
+            self.attacher.release(|numbers| shared.forget(numbers));
+            shared.state().leaving.clear();
         }
     }
 
@@ -327,12 +359,16 @@ impl Watcher {
                 // One that waits there serves this one too.
                 let _ = begun.try_send(());
             }
-            self.forget();
+            let late = self.forget();
             let targets = if news.lost {
                 self.finder.scan().unwrap_or_default()
             } else {
                 let mut targets = self.of_new_roots(&news);
-                let pids = self.worth_a_look(&news);
+                let pids = self
+                    .worth_a_look(&news)
+                    .union(&late)
+                    .copied()
+                    .collect::<Vec<_>>();
                 targets.extend(self.finder.scan_processes(&pids));
                 targets
             };
@@ -353,16 +389,22 @@ impl Watcher {
         }
     }
 
-    /// What comes by these numbers is looked at again.
-    fn forget(&mut self) {
-        for image in std::mem::take(&mut self.shared.state().forgotten) {
+    /// What comes by these numbers is looked at again. Gives the processes that have one by now.
+    fn forget(&mut self) -> HashSet<u32> {
+        let mut state = self.shared.state();
+        for image in state.forgotten.drain(..) {
             self.finder.forget(image);
             self.met.remove(&image);
+        }
+        if state.leaving.is_empty() {
+            std::mem::take(&mut state.late)
+        } else {
+            HashSet::new()
         }
     }
 
     /// The processes that have mapped a file which was not met before.
-    fn worth_a_look(&mut self, news: &News) -> Vec<u32> {
+    fn worth_a_look(&mut self, news: &News) -> HashSet<u32> {
         let (mut pids, mut users) = (HashSet::new(), HashSet::new());
         for mapped in &news.mapped {
             let (major, minor, ino, generation) = mapped.file;
@@ -374,7 +416,7 @@ impl Watcher {
                 continue;
             }
             users.insert(mapped.pid);
-            if self.shared.state().planned.contains(&image) {
+            if self.shared.is_planned(image, mapped.pid) {
                 continue;
             }
             if self.met.len() >= MET_MAX {
@@ -389,7 +431,7 @@ impl Watcher {
         for user in users {
             self.containers.meet(user);
         }
-        pids.into_iter().collect()
+        pids
     }
 
     /// What programs with roots of their own may load next.
@@ -422,7 +464,7 @@ impl Watcher {
             }
         }
         self.shared.state().code.extend(unknown);
-        self.shared.changed.notify_one();
+        self.shared.changed.notify_all();
         plans
     }
 }
