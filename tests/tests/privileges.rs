@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -97,6 +98,24 @@ fn threads_that_handle_data_have_no_privilege() {
     });
     let talk = Peer::default().sizes(300 * KIB, 300 * KIB).run(&scene);
     talk.assert_captured(&capture.stop().records());
+}
+
+/// Nor has the one that sends what they made of it.
+#[test]
+fn the_thread_that_sends_has_no_privilege() {
+    let scene = Scene::new("confined-remote");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    let address = format!("tcp://localhost:{port}");
+    let capture = Tlscope::text().args(["-o", &address]).start(&scene);
+    wait::until("the thread that sends to confine itself", || {
+        let threads = threads(capture.pid());
+        // To look a name up is left to a thread that is confined when it does.
+        let names = threads.get("names")?;
+        let is_confined = threads.get("remote") == Some(&NONE);
+        (is_confined && names.permitted == 0 && names.no_new_privs).then_some(())
+    });
+    capture.stop();
 }
 
 #[test]

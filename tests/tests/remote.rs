@@ -137,6 +137,28 @@ fn a_reader_that_dies_and_its_successor() {
     );
 }
 
+/// The thread that sends may open no file: a name is looked up for it, each time anew.
+#[test]
+fn a_reader_that_goes_by_a_name_and_comes_back() {
+    let scene = Scene::new("remote-name");
+    let (listener, _) = listen();
+    let port = listener.local_addr().expect("its address").port();
+    let mut peer = Peer::default().set("wait").sizes(MIB, MIB).start(&scene);
+    let capture = capture_to(&format!("tcp://localhost:{port}"), &scene, peer.pid);
+    drop(accept(&listener));
+    peer.go();
+    let second = reading(accept(&listener));
+    let talk = peer.finish();
+    let captured = capture.stop();
+    let stream = Stream::check(&second.join().expect("a reader"), 0);
+    assert_eq!(told_at_the_end(&captured), stream.lost);
+    let errors = &captured.finished.stderr;
+    let row = |l: &&str| l.trim_end().ends_with("bytes sent, captured");
+    let row = errors.lines().find(row).expect("a row of the summary");
+    let sent = row.split_whitespace().next();
+    assert_eq!(sent, Some(&*(talk.bytes() / 2).to_string()));
+}
+
 /// It takes nothing until all was said: the capture goes on, and drops what finds no room.
 #[test]
 fn a_reader_that_sleeps_costs_records_and_not_the_capture() {

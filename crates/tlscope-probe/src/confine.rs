@@ -1,15 +1,16 @@
 //! Giving up privileges, thread by thread: capabilities, `no_new_privs`, Landlock
-//! for files and seccomp for system calls.
+//! for files and ports, and seccomp for system calls.
 //!
 //! Linux has all four per thread, and threads begin with those of the thread that
-//! made them. A kernel without Landlock (before 5.13) leaves files to permissions.
+//! made them. A kernel without Landlock (before 5.13) leaves files to permissions,
+//! and one before 6.7 asks of no port.
 
 use std::io;
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreatedAttr,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -81,13 +82,15 @@ pub fn keep_capabilities(duties: &[Duty]) -> io::Result<()> {
     Ok(())
 }
 
-/// What a confined thread may still do with files by name.
+/// What a confined thread may still do with files by name, and with the network.
 #[derive(Debug, Clone, Default)]
 pub struct Sandbox {
     /// Directories in which it creates files.
     pub creates_in: Vec<PathBuf>,
     /// Files and directories that it reads.
     pub reads: Vec<PathBuf>,
+    /// Ports that it connects to by TCP. With none, it makes no connection of any kind.
+    pub connects_to: Vec<u16>,
 }
 
 impl Sandbox {
@@ -99,8 +102,8 @@ impl Sandbox {
             &[Duty::CreateFiles]
         };
         keep_capabilities(duties)?;
-        self.confine_files().map_err(io::Error::other)?;
-        confine_calls().map_err(io::Error::other)
+        self.confine_places().map_err(io::Error::other)?;
+        self.confine_calls().map_err(io::Error::other)
     }
 
     /// Goes on as it is where that fails: better a capture than none.
@@ -110,12 +113,13 @@ impl Sandbox {
         }
     }
 
-    /// As far as this kernel's Landlock goes; the newest right is truncation (6.2).
-    fn confine_files(&self) -> Result<(), landlock::RulesetError> {
-        let abi = ABI::V3;
+    /// As far as this kernel's Landlock goes; the newest rights are those to ports (6.7).
+    fn confine_places(&self) -> Result<(), landlock::RulesetError> {
+        let abi = ABI::V4;
         let mut ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
             .handle_access(AccessFs::from_all(abi))?
+            .handle_access(AccessNet::from_all(abi))?
             .create()?;
         let create = AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::Truncate;
         let rules = self.creates_in.iter().map(|path| (path, create));
@@ -126,24 +130,29 @@ impl Sandbox {
                 ruleset = ruleset.add_rule(PathBeneath::new(place, access))?;
             }
         }
+        for port in &self.connects_to {
+            ruleset = ruleset.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+        }
         ruleset.restrict_self().map(drop)
     }
-}
 
-/// Any other call fails with EPERM: a library that tries one goes on without.
-fn confine_calls() -> Result<(), seccompiler::Error> {
-    let rules = CALLS.iter().map(|call| (*call, Vec::new())).collect();
-    let filter = SeccompFilter::new(
-        rules,
-        SeccompAction::Errno(libc::EPERM.cast_unsigned()),
-        SeccompAction::Allow,
-        std::env::consts::ARCH
-            .try_into()
-            .map_err(seccompiler::Error::Backend)?,
-    )
-    .map_err(seccompiler::Error::Backend)?;
-    let program: BpfProgram = filter.try_into().map_err(seccompiler::Error::Backend)?;
-    seccompiler::apply_filter(&program)
+    /// Any other call fails with EPERM: a library that tries one goes on without.
+    fn confine_calls(&self) -> Result<(), seccompiler::Error> {
+        let connects = !self.connects_to.is_empty();
+        let connecting = CONNECTING_CALLS.iter().filter(|_| connects);
+        let calls = CALLS.iter().chain(connecting);
+        let filter = SeccompFilter::new(
+            calls.map(|call| (*call, Vec::new())).collect(),
+            SeccompAction::Errno(libc::EPERM.cast_unsigned()),
+            SeccompAction::Allow,
+            std::env::consts::ARCH
+                .try_into()
+                .map_err(seccompiler::Error::Backend)?,
+        )
+        .map_err(seccompiler::Error::Backend)?;
+        let program: BpfProgram = filter.try_into().map_err(seccompiler::Error::Backend)?;
+        seccompiler::apply_filter(&program)
+    }
 }
 
 /// Memory, time, locks, open files, and opening files, for which Landlock has the
@@ -213,4 +222,19 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_stat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_lstat,
+];
+
+/// Connections to others, and what it takes to look a name up: sockets of UDP, of netlink for the
+/// addresses that there are, of a service beside. Nobody connects to it: no listen(2).
+const CONNECTING_CALLS: &[libc::c_long] = &[
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_recvmmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_shutdown,
+    libc::SYS_uname,
 ];

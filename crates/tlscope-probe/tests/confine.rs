@@ -1,8 +1,9 @@
-//! What a confined thread can still do, tried by one. No root; a kernel with Landlock (5.13).
+//! What a confined thread can still do, tried by one. No root; a kernel whose Landlock knows
+//! ports (6.7).
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
@@ -55,6 +56,7 @@ fn it_creates_and_reads_where_it_was_let_and_nowhere_else() {
     let sandbox = Sandbox {
         creates_in: vec![own.0.clone()],
         reads: vec!["/proc".into()],
+        ..Sandbox::default()
     };
     confined(&sandbox, || {
         fs::write(own.0.join("next"), "next").expect("a file where files may be created");
@@ -80,6 +82,32 @@ fn it_opens_nothing_and_reaches_nobody() {
         assert_denied(TcpStream::connect(address), "a connection");
         assert_denied(UnixStream::connect(Path::new("/run/any")), "a local one");
         assert_denied(TcpListener::bind(("127.0.0.1", 0)), "a listener");
+        assert_denied(Command::new("/bin/true").spawn(), "a program");
+        assert_denied(thread::Builder::new().spawn(|| ()), "a thread");
+    });
+}
+
+#[test]
+fn it_connects_to_the_ports_it_was_let_and_to_no_other() {
+    let listen = || TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let (let_to, other) = (listen(), listen());
+    let address = |listener: &TcpListener| listener.local_addr().expect("its address");
+    let (let_to, other) = (address(&let_to), address(&other));
+    let sandbox = Sandbox {
+        connects_to: vec![let_to.port()],
+        ..Sandbox::default()
+    };
+    confined(&sandbox, || {
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(let_to).expect("a connection");
+            stream.write_all(b"record").expect("what is sent");
+            stream.shutdown(Shutdown::Write).expect("its end");
+        }
+        UdpSocket::bind(("127.0.0.1", 0)).expect("a socket to ask for names");
+        assert_denied(TcpStream::connect(other), "another port");
+        assert_denied(TcpListener::bind(("127.0.0.1", 0)), "a listener");
+        assert_denied(File::open("/etc/resolv.conf"), "a file");
+        assert_denied(File::create("/dev/null"), "a device");
         assert_denied(Command::new("/bin/true").spawn(), "a program");
         assert_denied(thread::Builder::new().spawn(|| ()), "a thread");
     });

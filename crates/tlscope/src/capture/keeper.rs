@@ -193,7 +193,11 @@ pub(super) fn sandbox(config: &Config) -> Sandbox {
     let reads = ["/proc", "/etc/localtime", "/usr/share/zoneinfo"]
         .map(PathBuf::from)
         .to_vec();
-    Sandbox { creates_in, reads }
+    Sandbox {
+        creates_in,
+        reads,
+        ..Sandbox::default()
+    }
 }
 
 /// The directory of a name that may hold conversions of strftime(3), also in its directories.

@@ -6,6 +6,7 @@
 //! a jump between places: the reader is told by a `lost` object, the user at the end.
 
 mod link;
+mod names;
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -15,7 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use memchr::{memchr_iter, memrchr};
-use tlscope_probe::confine::keep_capabilities;
+use names::Names;
+use tlscope_probe::confine::Sandbox;
 
 /// Bytes that wait for the reader; beyond it records are dropped.
 const WAITING_MAX: usize = 64 << 20;
@@ -149,14 +151,18 @@ impl Remote {
     pub(super) fn start(address: &str) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (of_thread, address) = (Arc::clone(&shared), address.to_owned());
+        let names = Names::start(&address)?;
+        // Of the system it needs this one connection, time and again.
+        let port = address.rsplit_once(':').map(|(_, port)| port.parse());
+        let sandbox = Sandbox {
+            connects_to: port.into_iter().flatten().collect(),
+            ..Sandbox::default()
+        };
         thread::Builder::new()
             .name("remote".into())
             .spawn(move || {
-                // It looks names up and connects: files and sockets it needs, privileges not.
-                if let Err(error) = keep_capabilities(&[]) {
-                    eprintln!("tlscope: capabilities cannot be given up: {error}");
-                }
-                link::serve(&address, &of_thread);
+                sandbox.enter_or_say("the thread that sends");
+                link::serve(&address, &names, &of_thread);
             })?;
         Ok(Self { shared })
     }

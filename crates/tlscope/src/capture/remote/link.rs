@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream};
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use tlscope_core::sink::LostRecords;
 use tlscope_probe::tcp::unacknowledged;
 
+use super::names::Names;
 use super::{Chunk, Count, Shared, whole_lines};
 use crate::capture::turns::now;
 
@@ -22,9 +23,9 @@ const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// How often it is asked at the end whether all has arrived.
 const ASK: Duration = Duration::from_millis(5);
 
-pub(super) fn serve(address: &str, shared: &Shared) {
+pub(super) fn serve(address: &str, names: &Names, shared: &Shared) {
     let mut stream = Stream::default();
-    while let Some(socket) = connect(address, shared) {
+    while let Some(socket) = connect(address, names, shared) {
         let mut link = Link::new(socket);
         let fed = stream.feed(&mut link, shared);
         link.confirm(&mut stream);
@@ -42,10 +43,10 @@ pub(super) fn serve(address: &str, shared: &Shared) {
 }
 
 /// `None` when the capture ended first.
-fn connect(address: &str, shared: &Shared) -> Option<TcpStream> {
+fn connect(address: &str, names: &Names, shared: &Shared) -> Option<TcpStream> {
     let mut pause = FIRST_PAUSE;
     loop {
-        match attempt(address) {
+        match attempt(names) {
             Ok(socket) => return Some(socket),
             Err(error) if pause == FIRST_PAUSE => {
                 eprintln!(
@@ -66,9 +67,9 @@ fn connect(address: &str, shared: &Shared) -> Option<TcpStream> {
     }
 }
 
-fn attempt(address: &str) -> io::Result<TcpStream> {
+fn attempt(names: &Names) -> io::Result<TcpStream> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in address.to_socket_addrs()? {
+    for address in names.look_up()? {
         match TcpStream::connect_timeout(&address, CONNECT_WAIT) {
             Ok(socket) => {
                 // Records come in batches, which are to be seen when they come.
