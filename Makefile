@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD_PACKAGES := clang-19 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev linux-libc-dev libpcap-dev
 DEMO_PACKAGES := $(BUILD_PACKAGES) openssl curl
 TEST_PACKAGES := $(DEMO_PACKAGES) clang-format-19 libssl-dev nginx redis-server redis-tools \
-	tshark tcpdump python3 python3-pip binutils util-linux mount iproute2 \
+	tshark tcpdump strace python3 python3-pip binutils util-linux mount iproute2 \
 	nghttp2-client nghttp2-server libnginx-mod-http-brotli-filter golang-go nodejs \
 	libnss3-tools libnss3-dev brotli zstd xz-utils bsdutils \
 	libgnutls28-dev gnutls-bin wget lftp libcurl3-gnutls libgnutls-dane0 libgnutls-openssl27 \

@@ -12,7 +12,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use tlscope_tests::certificates::certificates;
 use tlscope_tests::peer::copied_libssl;
-use tlscope_tests::records::Records;
+use tlscope_tests::program::tool;
+use tlscope_tests::records::{Records, Stream};
+use tlscope_tests::scene::fixture;
 use tlscope_tests::{Capture, MIB, Peer, Program, Scene, Tlscope, fixtures, wait};
 
 /// A process is looked for every second, and its connections had their grace for one more: a
@@ -55,6 +57,44 @@ fn a_process_that_ends_ahead_of_the_reader_keeps_its_connections_until_they_are_
         let closed = connection.closed.as_ref().expect("an end");
         assert_eq!(closed.reason, "closed", "{}", connection.id);
     }
+}
+
+/// Probes come one after another, here far apart. Who would meet a talk with one half of them had
+/// its requests without their responses, and each later response with the wrong request.
+#[test]
+fn a_talk_under_way_is_met_with_all_probes_at_once() {
+    let scene = Scene::new("under-way");
+    let pair = &certificates().ecdsa;
+    let mut talk = tool("python3", "python3");
+    talk.arg(fixture("rounds_peer.py"))
+        .args([&pair.cert, &pair.key])
+        .stdin(Stdio::piped());
+    let mut talk = Program::start(&scene, "rounds", talk);
+    talk.until("its first round", |p| {
+        (!p.stdout_so_far().is_empty()).then_some(())
+    });
+    let mut late = tool("strace", "strace");
+    late.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=bpf"]);
+    late.args(["-e", "inject=bpf:delay_enter=10000"]);
+    let capture = Tlscope::json().pid(talk.pid()).under(late);
+    let mut capture = capture.start(&scene);
+    capture.program().until("some rounds", |p| {
+        (p.stdout_so_far().len() > 64 * 1024).then_some(())
+    });
+    let records = capture.stop().records();
+    let both = records.of(talk.pid()).into_iter();
+    let streams = both.flat_map(|side| [&side.sent, &side.received]);
+    let firsts: Vec<u64> = streams.map(first_round).collect();
+    assert_eq!(firsts.len(), 4, "two connections, both ways");
+    let (least, most) = (firsts.iter().min(), firsts.iter().max());
+    assert!(most <= least.map(|least| least + 1).as_ref(), "{firsts:?}");
+}
+
+/// The number that `fixtures/rounds_peer.py` sent first of what was captured.
+fn first_round(stream: &Stream) -> u64 {
+    let text = String::from_utf8_lossy(&stream.bytes);
+    let first = text.lines().next().expect("a round");
+    first.parse().expect("its number")
 }
 
 /// What `fixtures/churn.c` says that it did.

@@ -49,6 +49,8 @@ struct config {
 	__u32 shards;	    /* ring buffers in use: a power of two */
 	__u32 wakeup_bytes; /* fill level of a ring at which its reader is woken */
 	__u32 ended;	    /* the capture is over: probes go one after the other */
+	__u32 attaching;    /* 1 + the image whose probes come one after the other */
+	__u32 reserved;
 };
 
 /* A walk from a pointer to a field: all steps but the last are dereferenced. */

@@ -231,8 +231,8 @@ static __always_inline int expansion_ends(struct pt_regs *ctx)
 	return 0;
 }
 
-DEFINE_CALL(expand_label, expansion_begins(ctx), expansion_ends(ctx))
-DEFINE_CALL(handshaking, handshake_begins(ctx), handshake_ends(ctx))
+DEFINE_CALL_IF(expand_label, wanted(), expansion_begins(ctx), expansion_ends(ctx))
+DEFINE_CALL_IF(handshaking, wanted(), handshake_begins(ctx), handshake_ends(ctx))
 
 /* Two bytes of version, then the random (RFC 8446, section 4.1.2). */
 SEC("uprobe")

@@ -74,7 +74,7 @@ int go_write_entry(struct pt_regs *ctx)
 	__u64 bias, data;
 	__u8 type;
 
-	if (!image || !wanted())
+	if (!image || !followed(ctx))
 		return 0;
 	bias = load_bias(ctx);
 	call.object = go_argument(ctx, &image->go, WRITE_CONNECTION);
@@ -97,7 +97,7 @@ int go_read_entry(struct pt_regs *ctx)
 	const struct image *image = image_of(ctx);
 	struct frame call = {};
 
-	if (!image || !wanted())
+	if (!image || !followed(ctx))
 		return 0;
 	call.object = go_argument(ctx, &image->go, READ_CONNECTION);
 	call.buffer = go_argument(ctx, &image->go, READ_DATA);
@@ -112,7 +112,7 @@ static __always_inline int go_return(struct pt_regs *ctx, enum direction directi
 	struct frame call;
 	__s64 moved;
 
-	if (!image || !wanted())
+	if (!image || !followed(ctx))
 		return 0;
 	if (!go_frame_pop(&call, ctx, &image->go)) {
 		count(COUNTER_UNMATCHED_RETURNS, 1);
@@ -144,7 +144,7 @@ int go_close_entry(struct pt_regs *ctx)
 	struct connection *connection;
 	__u64 object;
 
-	if (!image || !wanted())
+	if (!image || !followed(ctx))
 		return 0;
 	object = go_argument(ctx, &image->go, 0);
 	connection = connection_find(object);

@@ -120,10 +120,8 @@ static __always_inline void stay_on_own_stack(void)
 			 : "r0", "r1", "r2", "r3", "r4", "r5");
 }
 
-/* The filters that the user asked for, before anything is paid. */
-static __always_inline bool wanted(void)
+static __always_inline bool wanted_by(const struct config *cfg)
 {
-	const struct config *cfg = configuration();
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 
 	stay_on_own_stack();
@@ -134,6 +132,12 @@ static __always_inline bool wanted(void)
 	if (cfg->uid_set && cfg->uid != (__u32)bpf_get_current_uid_gid())
 		return false;
 	return true;
+}
+
+/* The filters that the user asked for, before anything is paid. */
+static __always_inline bool wanted(void)
+{
+	return wanted_by(configuration());
 }
 
 #endif

@@ -249,9 +249,9 @@ static __always_inline int making_ends(struct pt_regs *ctx)
 	return 0;
 }
 
-DEFINE_CALL(token_derive, derive_begins(ctx), making_ends(ctx))
-DEFINE_CALL(token_unwrap, unwrap_begins(ctx), making_ends(ctx))
-DEFINE_CALL(token_create, create_begins(ctx), making_ends(ctx))
+DEFINE_CALL_IF(token_derive, wanted(), derive_begins(ctx), making_ends(ctx))
+DEFINE_CALL_IF(token_unwrap, wanted(), unwrap_begins(ctx), making_ends(ctx))
+DEFINE_CALL_IF(token_create, wanted(), create_begins(ctx), making_ends(ctx))
 
 SEC("uprobe")
 int token_value_entry(struct pt_regs *ctx)

@@ -53,11 +53,30 @@ static __always_inline __u64 cookie_of(void *ctx)
 }
 
 /* Which image was hit. */
+static __always_inline __u32 image_index(void *ctx)
+{
+	return cookie_of(ctx) & COOKIE_IMAGE_MASK;
+}
+
 static __always_inline const struct image *image_of(void *ctx)
 {
-	__u32 index = cookie_of(ctx) & COOKIE_IMAGE_MASK;
+	__u32 index = image_index(ctx);
 
 	return bpf_map_lookup_elem(&images, &index);
+}
+
+/*
+ * Calls, and births and ends of connections, from the moment on when all of the image's probes
+ * are there: requests without their responses would be taken to be those of later ones. A secret
+ * is worth having by itself, and is taken as soon as there is a probe.
+ */
+static __always_inline bool followed(void *ctx)
+{
+	const struct config *cfg = configuration();
+
+	if (!wanted_by(cfg))
+		return false;
+	return !cfg->attaching || cfg->attaching != image_index(ctx) + 1;
 }
 
 static __always_inline bool random_read(struct secret_record *record, struct pt_regs *ctx,

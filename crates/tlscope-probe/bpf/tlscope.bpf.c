@@ -169,35 +169,38 @@ static __always_inline bool session_returns(void *ctx)
 	return bpf_session_is_return();
 }
 
-#define DEFINE_SESSION(name, on_entry, on_return)                                                  \
+#define DEFINE_SESSION(name, begins, on_entry, on_return)                                          \
 	SEC("uprobe.session")                                                                      \
 	int name##_session(struct pt_regs *ctx)                                                    \
 	{                                                                                          \
 		if (session_returns(ctx))                                                          \
 			return on_return;                                                          \
-		if (!wanted())                                                                     \
+		if (!(begins))                                                                     \
 			return 1;                                                                  \
 		on_entry;                                                                          \
 		return 0;                                                                          \
 	}
 #else
-#define DEFINE_SESSION(name, on_entry, on_return)
+#define DEFINE_SESSION(name, begins, on_entry, on_return)
 #endif
 
-#define DEFINE_CALL(name, on_entry, on_return)                                                     \
+#define DEFINE_CALL_IF(name, begins, on_entry, on_return)                                          \
 	SEC("uprobe")                                                                              \
 	int name##_entry(struct pt_regs *ctx)                                                      \
 	{                                                                                          \
-		if (wanted())                                                                      \
+		if (begins)                                                                        \
 			on_entry;                                                                  \
 		return 0;                                                                          \
 	}                                                                                          \
 	SEC("uretprobe")                                                                           \
 	int name##_return(struct pt_regs *ctx)                                                     \
 	{                                                                                          \
-		return wanted() ? on_return : 0;                                                   \
+		return (begins) ? on_return : 0;                                                   \
 	}                                                                                          \
-	DEFINE_SESSION(name, on_entry, on_return)
+	DEFINE_SESSION(name, begins, on_entry, on_return)
+
+#define DEFINE_CALL(name, on_entry, on_return)                                                     \
+	DEFINE_CALL_IF(name, followed(ctx), on_entry, on_return)
 
 DEFINE_CALL(write, frame_push(ctx, 0, (__u32)ARG3(ctx)),
 	    data_return(ctx, DIRECTION_SENT, LENGTH_RETURNED))
@@ -238,7 +241,7 @@ static __always_inline void connection_begin(void *ctx, __u64 object)
 SEC("uretprobe")
 int new_return(struct pt_regs *ctx)
 {
-	if (RETURNED(ctx) && wanted())
+	if (RETURNED(ctx) && followed(ctx))
 		connection_begin(ctx, RETURNED(ctx));
 	return 0;
 }
@@ -279,7 +282,7 @@ int clear_entry(struct pt_regs *ctx)
 {
 	const struct image *image = image_of(ctx);
 
-	if (!wanted())
+	if (!followed(ctx))
 		return 0;
 	if (image && image->births)
 		connection_begin_again(ctx, ARG1(ctx));
@@ -292,7 +295,7 @@ int clear_entry(struct pt_regs *ctx)
 SEC("uprobe")
 int free_entry(struct pt_regs *ctx)
 {
-	if (ARG1(ctx) && wanted())
+	if (ARG1(ctx) && followed(ctx))
 		connection_end(ctx, ARG1(ctx), false);
 	return 0;
 }

@@ -111,6 +111,8 @@ abi_struct! {
         shards: u32,
         wakeup_bytes: u32,
         ended: u32,
+        attaching: u32,
+        reserved: u32,
     }
 }
 

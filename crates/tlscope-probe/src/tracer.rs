@@ -181,6 +181,8 @@ impl Tracer {
                 shards: cpus.next_power_of_two().min(SHARDS_MAX),
                 wakeup_bytes: WAKEUP_BYTES.min(shard_bytes / 4),
                 ended: 0,
+                attaching: 0,
+                reserved: 0,
             },
             follow: options.follow,
             shard_bytes,
@@ -271,11 +273,8 @@ impl Tracer {
             return Err(AttachError::KillsConfined);
         }
         attachment.image = self.register_image(plan, index)?;
-        let object = self
-            .objects
-            .last()
-            .expect("the first object lives as long as the tracer");
-        let links = attach::attach_image(object, &probes, path, attachment)
+        let links = self
+            .attach_at_once(&probes, path, attachment)
             .map_err(|source| self.attach_error(source))?;
         self.images.give(index, links);
         Ok(Attached {
@@ -325,10 +324,7 @@ impl Tracer {
             }
             0
         };
-        let object = self
-            .objects
-            .last()
-            .expect("the first object lives as long as the tracer");
+        let object = self.last_object();
         if let Some(map) = object.maps().find(|map| map.name() == "images") {
             map.update(
                 &u32::from(index).to_ne_bytes(),
@@ -338,6 +334,31 @@ impl Tracer {
             .map_err(|source| self.attach_error(source))?;
         }
         Ok(index)
+    }
+
+    /// Probes come alive one after another, on a busy machine over tens of milliseconds. None of
+    /// the image's calls is followed before all are there.
+    fn attach_at_once(
+        &mut self,
+        probes: &[&Probe],
+        path: &Path,
+        attachment: Attachment,
+    ) -> libbpf_rs::Result<Vec<Link>> {
+        self.tell_attaching(u32::from(attachment.image) + 1)?;
+        let links = attach::attach_image(self.last_object(), probes, path, attachment);
+        self.tell_attaching(0)?;
+        links
+    }
+
+    fn tell_attaching(&mut self, attaching: u32) -> libbpf_rs::Result<()> {
+        self.settings.config.attaching = attaching;
+        object::configure(self.last_object(), &self.settings)
+    }
+
+    fn last_object(&self) -> &Object {
+        self.objects
+            .last()
+            .expect("the first object lives as long as the tracer")
     }
 
     fn attach_error(&self, source: libbpf_rs::Error) -> AttachError {
