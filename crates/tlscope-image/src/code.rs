@@ -22,7 +22,7 @@ use crate::plan::Arch;
 
 pub(crate) use functions::{callers, places_calling, starts_between};
 pub(crate) use questions::{
-    Call, CallSite, Copy, Store, addresses_given, callees, calls_holding, calls_of,
+    Call, CallSite, Copy, Holding, Store, addresses_given, callees, calls_holding, calls_of,
     calls_with_text, copies_to_argument, fields_read, functions_with_text, places_returned,
     random_in, random_looped_over, random_passed_on, stores_of, takes_argument,
     tests_pointer_behind,

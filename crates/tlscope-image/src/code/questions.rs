@@ -152,25 +152,47 @@ pub(crate) fn calls_with_text(elf: &Elf<'_>, texts: &[Address]) -> (Vec<Call>, V
     (calls.into_values().chain(jumps).collect(), references)
 }
 
-/// Every call that has one of `texts` among its arguments, in a register or on the stack, with the
-/// text. Where it lies by chance, it is seen too.
-pub(crate) fn calls_holding(elf: &Elf<'_>, texts: &[Address]) -> Vec<(Address, CallSite)> {
-    let mut found = Vec::new();
-    let mut seen = HashSet::new();
+/// A function that is called with a text among its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Holding {
+    pub(crate) text: Address,
+    pub(crate) callee: Address,
+    /// The arguments that are the text, bit by bit.
+    arguments: u32,
+}
+
+impl Holding {
+    /// Whether the argument of this index is the text.
+    pub(crate) fn is_text(self, argument: u8) -> bool {
+        self.arguments.checked_shr(argument.into()).unwrap_or(0) & 1 == 1
+    }
+
+    /// What its callee finds the text as.
+    pub(crate) fn arguments(self) -> impl Iterator<Item = Value> {
+        let indexes = (0..u32::BITS as u8).filter(move |index| self.is_text(*index));
+        indexes.map(|index| Value::root(Root::Argument(index)))
+    }
+}
+
+/// Every function that is called with one of `texts` among its arguments, in a register or on the
+/// stack. Where a text lies there by chance, it is seen too.
+pub(crate) fn calls_holding(elf: &Elf<'_>, texts: &[Address]) -> BTreeSet<Holding> {
+    let mut found = BTreeSet::new();
     for reference in &references(elf, texts) {
         let text = reference.value();
-        walk_from(elf, reference, &mut |at, event| {
+        walk_from(elf, reference, &mut |_, event| {
             if let Event::Call { target, arguments } = event
-                && arguments.contains(&text)
+                && let Some(callee) = resolve(elf, &target)
             {
-                let call = CallSite {
-                    at,
-                    target: resolve(elf, &target),
-                    through: target,
-                    arguments,
-                };
-                if seen.insert((reference.to, call.clone())) {
-                    found.push((reference.to, call));
+                let held = arguments.iter().take(u32::BITS as usize).enumerate();
+                let held = held.filter(|(_, argument)| **argument == text);
+                let arguments = held.fold(0, |all, (index, _)| all | 1 << index);
+                if arguments != 0 {
+                    found.insert(Holding {
+                        text: reference.to,
+                        callee,
+                        arguments,
+                    });
                 }
             }
             GO_ON

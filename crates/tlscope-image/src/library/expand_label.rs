@@ -270,10 +270,10 @@ fn lost(
         .collect();
     let texts: Vec<Address> = wanted.keys().copied().collect();
     let mut reached = BTreeSet::new();
-    for (text, call) in code::calls_holding(elf, &texts) {
-        if let Some((label, _)) = wanted.get(&text)
+    for call in code::calls_holding(elf, &texts) {
+        if let Some((label, _)) = wanted.get(&call.text)
             && !reached.contains(label)
-            && chain.is_reached(elf, &call, text)
+            && chain.is_reached(elf, call)
         {
             reached.insert(*label);
         }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Form, LOGGED};
-use crate::code::{self, CallSite, Root, Value};
+use crate::code::{self, CallSite, Holding, Root, Value};
 use crate::elf::{Address, Elf};
 use crate::plan::ExpansionAbi;
 
@@ -60,24 +60,15 @@ impl<'f> Chain<'f> {
 
     /// Whether a call hands a text to the probed function as its label: itself, or through one
     /// function more.
-    pub(super) fn is_reached(&self, elf: &Elf<'_>, call: &CallSite, text: Address) -> bool {
-        let Some(target) = call.target else {
-            return false;
-        };
+    pub(super) fn is_reached(&self, elf: &Elf<'_>, call: Holding) -> bool {
         let (probed, form) = self.probed;
-        let text = Value::Const(text.0);
-        let label = usize::from(form.abi.label);
-        if target == probed {
-            return call.arguments.get(label) == Some(&text);
+        if call.callee == probed {
+            return call.is_text(form.abi.label);
         }
-        let positions = call.arguments.iter().enumerate();
-        let holding: Vec<Value> = positions
-            .filter(|(_, value)| **value == text)
-            .filter_map(|(index, _)| Some(Value::root(Root::Argument(u8::try_from(index).ok()?))))
-            .collect();
-        code::calls_of(elf, target).iter().any(|inner| {
+        let label = usize::from(form.abi.label);
+        code::calls_of(elf, call.callee).iter().any(|inner| {
             let passed = inner.arguments.get(label);
-            inner.target == Some(probed) && passed.is_some_and(|value| holding.contains(value))
+            inner.target == Some(probed) && call.arguments().any(|own| passed == Some(&own))
         })
     }
 }

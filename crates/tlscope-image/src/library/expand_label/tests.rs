@@ -1,10 +1,11 @@
 //! Which function derives, and which shake hands, on both architectures.
 
 use super::*;
-use crate::fixture::at;
 use crate::fixture::schedule::{
     ACCEPTS, CONNECTS, DERIVE, EXPAND, INNER, ambiguous, dissolved, passed_by, schedule,
+    schedule_and,
 };
+use crate::fixture::{self, at};
 use crate::library::handshakes;
 use crate::plan::Arch;
 
@@ -100,4 +101,28 @@ fn the_table_of_methods_holds_what_shakes_hands() {
         let places: Vec<Address> = probes.iter().map(|probe| probe.address).collect();
         assert_eq!(places, [at(CONNECTS.1), at(ACCEPTS.1)], "{arch}");
     });
+}
+
+/// A label stays on the stack while one call follows the other: it is among the arguments of each.
+#[test]
+fn calls_that_hold_a_label_by_chance_take_no_memory() {
+    const CALLS: usize = 10_000;
+    let plain = schedule(Arch::X86_64);
+    let plain = Elf::parse(&plain, &()).expect("the fixture is an ELF file");
+    let label = plain.find_text(HANDSHAKE, 1)[0];
+    let mut code = Vec::new();
+    for _ in 0..40 {
+        // lea rax, [rip + label]; mov [rsp], rax; then calls of what follows each.
+        let behind = fixture::schedule::END + code.len() as u64 + 7;
+        let distance = label.0.wrapping_sub(at(behind).0) as u32;
+        code.extend([0x48, 0x8d, 0x05]);
+        code.extend(distance.to_le_bytes());
+        code.extend([0x48, 0x89, 0x04, 0x24]);
+        code.extend([0xe8, 0, 0, 0, 0].repeat(CALLS));
+        code.push(0xc3);
+    }
+    let file = schedule_and(Arch::X86_64, &code);
+    let elf = Elf::parse(&file, &()).expect("the fixture is an ELF file");
+    let used = allocation_counter::measure(|| drop(find(&elf, OPENSSL)));
+    assert!(used.bytes_max < 64 << 20, "{} bytes", used.bytes_max);
 }
