@@ -101,19 +101,12 @@ impl Tree {
     }
 
     fn resolve(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC;
-        let open_inside = || {
-            openat2(
-                &self.root,
-                path,
-                flags,
-                Mode::empty(),
-                ResolveFlags::IN_ROOT,
-            )
-        };
-        // `..` is refused while anything is renamed or mounted anywhere: 3 in 1000 beside one busy
-        // thread.
+        // The kernel refuses `..` when anything is renamed or mounted anywhere meanwhile: 3 in 1000
+        // beside one busy thread.
         const TRIES: usize = 16;
+        let flags = flags | OFlags::CLOEXEC;
+        let inside = ResolveFlags::IN_ROOT;
+        let open_inside = || openat2(&self.root, path, flags, Mode::empty(), inside);
         let mut tries = std::iter::repeat_with(open_inside).take(TRIES);
         match tries.find(|opened| !matches!(opened, Err(Errno::AGAIN))) {
             // Before 5.6, and where a filter forbids it: a link from `/` on leads out of the tree.
@@ -278,7 +271,7 @@ mod tests {
             let failed = thread::scope(|scope| {
                 scope.spawn(rename);
                 let link = Path::new("/lib/link");
-                let failed = (0..10_000).filter_map(|_| tree.open(link).err()).next();
+                let failed = (0..10_000).find_map(|_| tree.open(link).err());
                 over.store(true, Ordering::Relaxed);
                 failed
             });
