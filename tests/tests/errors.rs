@@ -52,6 +52,18 @@ fn a_closed_pipe_is_an_ordinary_end() {
     }
 }
 
+/// As when a log's reader has gone.
+#[test]
+fn a_capture_goes_on_where_nobody_reads_what_it_tells() {
+    let scene = Scene::new("unread");
+    let mut unread = tool("bash", "bash");
+    unread.args(["-c", "exec 2> >(true); wait $!; exec \"$0\" \"$@\""]);
+    let capture = Tlscope::json().under(unread).start(&scene);
+    let talk = Peer::default().run(&scene);
+    let captured = capture.stop().success();
+    talk.assert_captured(&captured.records());
+}
+
 #[test]
 fn a_full_disk_is_told() {
     let scene = Scene::new("full");

@@ -5,7 +5,7 @@
 //! made them. A kernel without Landlock (before 5.13) leaves files to permissions,
 //! and one before 6.7 asks of no port.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use landlock::{
@@ -109,7 +109,8 @@ impl Sandbox {
     /// Goes on as it is where that fails: better a capture than none.
     pub fn enter_or_say(&self, who: &str) {
         if let Err(error) = self.enter() {
-            eprintln!("tlscope: {who} keeps its privileges: {error}");
+            // Nobody may read it.
+            let _ = writeln!(io::stderr(), "tlscope: {who} keeps its privileges: {error}");
         }
     }
 

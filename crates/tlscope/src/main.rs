@@ -1,13 +1,28 @@
 //! Entry point: exit codes, and errors as the user sees them.
 #![forbid(unsafe_code)]
 
+/// In place of std's, for all modules: these panic where stderr is a pipe that nobody reads any
+/// more, and what cannot be told is no reason to end a capture.
+macro_rules! eprint {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = write!(std::io::stderr(), $($words)*);
+    }};
+}
+macro_rules! eprintln {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
 mod args;
 mod capture;
 mod commands;
 mod config;
 mod modules;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use anyhow::Error;
@@ -69,8 +84,7 @@ fn main() -> ExitCode {
         Ok(code) => return ExitCode::from(code),
         Err(failure) if is_closed_pipe(&failure.error) => Exit::Success,
         Err(Failure { exit, error }) => {
-            // stderr may be closed too; then nobody is left to be told.
-            let _ = writeln!(io::stderr(), "tlscope: {error:#}");
+            eprintln!("tlscope: {error:#}");
             exit
         }
     };
