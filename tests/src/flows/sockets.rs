@@ -49,29 +49,33 @@ fn descriptors(pid: u32, inode: u64) -> Vec<i32> {
     entries.flatten().filter(is_it).filter_map(number).collect()
 }
 
-/// The one process and descriptor of a connection's end.
+/// The one process and descriptor of a connection's end. A server that forks for a connection has it
+/// too until it is let run again, be the child as far as its answer.
 #[track_caller]
 pub(super) fn holder(local: &str, remote: &str) -> (u32, i32) {
-    let rows = rows();
-    let mut ends = rows
-        .iter()
-        .filter(|r| r.local == local && r.remote == remote);
-    let (Some(row), None) = (ends.next(), ends.next()) else {
-        panic!("from {local} to {remote}: not one in {rows:?}");
-    };
-    let pids = fs::read_dir("/proc").expect("processes").flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let held: Vec<(u32, i32)> = pids
-        .flat_map(|pid| {
-            descriptors(pid, row.inode)
-                .into_iter()
-                .map(move |fd| (pid, fd))
-        })
-        .collect();
-    match held.as_slice() {
-        [one] => *one,
-        others => panic!("from {local} to {remote}: {others:?}"),
-    }
+    let what = format!("one holder of the end from {local} to {remote}");
+    wait::until(&what, || {
+        let rows = rows();
+        let mut ends = rows
+            .iter()
+            .filter(|r| r.local == local && r.remote == remote);
+        let (Some(row), None) = (ends.next(), ends.next()) else {
+            return None;
+        };
+        let pids = fs::read_dir("/proc").expect("processes").flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let held: Vec<(u32, i32)> = pids
+            .flat_map(|pid| {
+                descriptors(pid, row.inode)
+                    .into_iter()
+                    .map(move |fd| (pid, fd))
+            })
+            .collect();
+        match held.as_slice() {
+            [one] => Some(*one),
+            _ => None,
+        }
+    })
 }
 
 /// The end of the only connection that a process has.
