@@ -39,6 +39,8 @@ pub fn database() -> &'static str {
             return format!("sql:{}", brought.display());
         }
         let directory = artifacts().join(format!("nss-{}", std::process::id()));
+        // Of an earlier process with our number, if there is one: certutil makes none anew.
+        let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).expect("directory for a database");
         let name = format!("sql:{}", directory.display());
         must(certutil().args(["-N", "--empty-password", "-d", &name]));
