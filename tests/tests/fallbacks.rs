@@ -123,11 +123,25 @@ fn tracefs_is_picked_where_sysfs_tells_of_no_uprobes() {
         assert!(doctor.contains(words), "no {words:?} in:\n{doctor}");
     }
     assert_captures_by(&scene, hidden(Tlscope::json().object(2)));
-    let mut left = tool("unshare", "util-linux");
-    left.args(["--mount", "sh", "-c"]);
-    left.arg("mount -t tracefs none /sys/kernel/tracing && cat /sys/kernel/tracing/uprobe_events");
-    let left = String::from_utf8_lossy(&must(&mut left)).into_owned();
-    assert_eq!(left, "", "events left behind");
+    let capture = hidden(Tlscope::json().object(2)).start(&scene);
+    let pid = capture.pid();
+    assert_ne!(events_of(pid), [""; 0], "events");
+    drop(capture.stop());
+    assert_eq!(events_of(pid), [""; 0], "events left behind");
+}
+
+/// The uprobe events of a process, by the names that libbpf gives them. Other tlscopes may have some.
+#[track_caller]
+fn events_of(pid: u32) -> Vec<String> {
+    let mut events = tool("unshare", "util-linux");
+    events.args(["--mount", "sh", "-c"]);
+    events
+        .arg("mount -t tracefs none /sys/kernel/tracing && cat /sys/kernel/tracing/uprobe_events");
+    let text = String::from_utf8_lossy(&must(&mut events)).into_owned();
+    let ours = text
+        .lines()
+        .filter(|line| line.contains(&format!("libbpf_{pid}_")));
+    ours.map(str::to_owned).collect()
 }
 
 #[test]
