@@ -1,8 +1,11 @@
-//! Two network namespaces with a veth pair between them, gone with the guard.
+//! Two network namespaces with a veth pair between them, gone with the guard; and the end of
+//! connections.
 
+use std::fs;
 use std::process::Command;
 
 use crate::program::{must, tool};
+use crate::wait;
 
 /// `near` and `far`, each with one interface `veth0`.
 #[derive(Debug)]
@@ -84,4 +87,31 @@ fn exec(namespace: &str) -> Command {
     let mut command = ip();
     command.args(["netns", "exec", namespace]);
     command
+}
+
+/// Waits until both ends of every connection of a port have been closed: a client may be gone long
+/// before its server is let run, and what the server says then is on the wire too.
+#[track_caller]
+pub fn until_closed(port: u16) {
+    wait::until(&format!("connections of port {port} to be closed"), || {
+        (open_ends(port) == 0).then_some(())
+    });
+}
+
+/// Ends that may still say something, of this network namespace.
+fn open_ends(port: u16) -> usize {
+    const SILENT: [&str; 2] = ["06", "0A"]; // TIME_WAIT, LISTEN
+    let port = format!(":{port:04X}");
+    let is_open = |line: &&str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, remote, state, ..] = columns.as_slice() else {
+            return false;
+        };
+        let ours = [local, remote].iter().any(|end| end.ends_with(&port));
+        ours && !SILENT.contains(state)
+    };
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+    let ends = tables.iter().flatten();
+    ends.map(|table| table.lines().filter(is_open).count())
+        .sum()
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use crate::network::until_closed;
 use crate::program::Program;
 
 /// A capture without `--pid` sees every program of the machine, so tests that
@@ -83,7 +84,8 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("its address").port()
 }
 
-/// Waits until the program accepts connections.
+/// Waits until the program accepts connections, and until it is done with the one that asked: it
+/// would be among what a capture has.
 #[track_caller]
 pub fn until_listening(program: &mut Program, port: u16) {
     program.until(&format!("port {port}"), |_| {
@@ -91,6 +93,7 @@ pub fn until_listening(program: &mut Program, port: u16) {
             .ok()
             .map(drop)
     });
+    until_closed(port);
 }
 
 /// What this build of the tests makes once and keeps: certificates, compiled fixtures.

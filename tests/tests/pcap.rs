@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use tlscope_tests::certificates::{Pair, certificates};
-use tlscope_tests::network::Network;
+use tlscope_tests::network::{Network, until_closed};
 use tlscope_tests::nss::NssPeer;
 use tlscope_tests::pcap::{
     DECRYPTION_SECRETS, ENHANCED_PACKET, INTERFACE_STATISTICS, NAME_RESOLUTION, PacketCapture,
@@ -222,6 +222,7 @@ fn twenty_parallel_downloads_beside_tcpdump() {
         &out,
     ];
     curl_many(&scene, &parallel, &url);
+    until_closed(nginx.port);
     let (file, captured) = capture.stop();
     assert_eq!(counted(&captured, "dropped by the kernel"), 0);
     let packets = file.count("");

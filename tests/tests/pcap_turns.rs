@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use tlscope_tests::certificates::certificates;
+use tlscope_tests::network::until_closed;
 use tlscope_tests::openssl::{SServer, dtls_server};
 use tlscope_tests::pcap::{
     ENHANCED_PACKET, INTERFACE_STATISTICS, PacketCapture, PcapFile, counted, unhex,
@@ -77,6 +78,7 @@ fn files_by_size_decrypt_alone() {
     for _ in 0..3 {
         curl(&scene, &nginx.url(&path), &[]);
     }
+    until_closed(nginx.port);
     let captured = capture.stop().1;
     assert!(!captured.finished.stderr.contains("outlived"));
     let files = numbered(&first);
