@@ -253,6 +253,11 @@ fn through_a_pipe_into_tshark() {
     for tls in ["1.2", "1.3"] {
         curl(&scene, &nginx.url(&path), &["--tls-max", tls]);
     }
+    // At the end tlscope waits two seconds for a reader, which may need longer than that to start.
+    wait::until("tshark to read", || {
+        let begun = shown.metadata().is_ok_and(|shown| shown.len() > 0);
+        begun.then_some(())
+    });
     capture.stop();
     assert!(reader.wait().expect("tshark").success());
     let text = std::fs::read_to_string(&shown).expect("tshark's stdout");
