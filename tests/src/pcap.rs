@@ -97,6 +97,20 @@ impl PcapFile {
         }
     }
 
+    /// The whole blocks of a file that is being written: a reader may meet half of one, and tshark
+    /// fails there. `None` while there is none.
+    #[track_caller]
+    pub fn so_far(&self) -> Option<Self> {
+        let bytes = fs::read(&self.path).expect("the capture");
+        let whole = bytes.len() - Blocks::read(&bytes)?.rest;
+        let path = self.path.with_extension("so-far");
+        fs::write(&path, &bytes[..whole]).expect("a part of the capture");
+        Some(Self {
+            path,
+            rules: self.rules.clone(),
+        })
+    }
+
     /// With what runs on a port: `udp.port==4433,quic`.
     #[must_use]
     pub fn read_as(mut self, rule: &str) -> Self {
@@ -261,7 +275,8 @@ impl PcapFile {
 
     #[track_caller]
     pub fn blocks(&self) -> Blocks {
-        Blocks::read(&fs::read(&self.path).expect("the capture"))
+        let bytes = fs::read(&self.path).expect("the capture");
+        Blocks::read(&bytes).expect("a block")
     }
 }
 
@@ -281,8 +296,9 @@ pub const ENHANCED_PACKET: u32 = 6;
 pub const DECRYPTION_SECRETS: u32 = 10;
 
 impl Blocks {
+    /// `None` where there is not one that is whole.
     #[track_caller]
-    fn read(mut bytes: &[u8]) -> Self {
+    fn read(mut bytes: &[u8]) -> Option<Self> {
         let word = |bytes: &[u8], at: usize| {
             let word = bytes.get(at..at + 4)?.try_into().ok()?;
             Some(u32::from_ne_bytes(word))
@@ -301,11 +317,11 @@ impl Blocks {
             all.push((kind, bytes[8..length - 4].to_vec()));
             bytes = &bytes[length..];
         }
-        assert_eq!(all.first().map(|block| block.0), Some(SECTION_HEADER));
-        Self {
+        assert_eq!(all.first()?.0, SECTION_HEADER);
+        Some(Self {
             all,
             rest: bytes.len(),
-        }
+        })
     }
 
     pub fn count(&self, kind: u32) -> usize {

@@ -455,10 +455,9 @@ fn a_flow_whose_secrets_never_come_delays_no_other() {
     let filter = format!("tcp port {}", nginx.port);
     let capture = PacketCapture::start_with(tlscope, &scene, &filter);
     curl(&scene, &nginx.url(&path), &[]);
-    let path = capture.path().to_path_buf();
+    let file = PcapFile::at(capture.path());
     let written = wait::until("packets to be let go", || {
-        let file = PcapFile::at(&path);
-        let count = file.count("tls.app_data");
+        let count = file.so_far()?.count("tls.app_data");
         (count > 0).then_some(count)
     });
     let (file, captured) = capture.stop();

@@ -93,9 +93,8 @@ fn killed_outright_the_file_is_whole_so_far() {
     curl(&scene, &nginx.url(&path), &[]);
     let file = PcapFile::at(capture.path());
     wait::until("the answer to be written", || {
-        // Nothing is written before the first flush.
-        let begun = fs::metadata(capture.path()).is_ok_and(|file| file.len() > 0);
-        (begun && file.blocks().count(ENHANCED_PACKET) > 10 && file.http().1 == 1).then_some(())
+        let file = file.so_far()?;
+        (file.blocks().count(ENHANCED_PACKET) > 10 && file.http().1 == 1).then_some(())
     });
     capture
         .running()

@@ -142,9 +142,9 @@ fn quiet_connections_stay_in_their_file_and_a_kill_leaves_all_files_whole() {
         }
     }
     let file = PcapFile::at(&first).read_as(&format!("udp.port=={port},dtls"));
-    let said = |file: &PcapFile| file.count("dtls and data");
     wait::until("the last words to be written", || {
-        (file.http().1 >= 3 && said(&file) == 3).then_some(())
+        let file = file.so_far()?;
+        (file.http().1 >= 3 && file.count("dtls and data") == 3).then_some(())
     });
     capture
         .running()
