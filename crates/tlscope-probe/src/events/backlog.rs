@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::abi::Record;
+use crate::abi::{self, Record};
 
 /// Bytes that wait at most. A burst larger than this and the kernel's buffers
 /// together is lost, and counted.
@@ -30,6 +30,21 @@ impl Batch {
     fn push(&mut self, record: &[u8]) {
         self.bytes.extend_from_slice(record);
         self.ends.push(self.bytes.len());
+    }
+
+    /// Moves what is of later than `time` behind what `to` has.
+    fn move_later(&mut self, time: u64, to: &mut Self) {
+        if self.records().all(|record| abi::time_ns(record) <= time) {
+            return;
+        }
+        let whole = std::mem::take(self);
+        for record in whole.records() {
+            if abi::time_ns(record) <= time {
+                self.push(record);
+            } else {
+                to.push(record);
+            }
+        }
     }
 
     fn records(&self) -> impl Iterator<Item = &[u8]> {
@@ -81,11 +96,19 @@ impl Backlog {
         }
     }
 
-    /// Hands on what has not come to a whole batch. Every record from before `horizon` was pushed.
+    /// Hands on what has not come to a whole batch. Every record from before `horizon` was pushed;
+    /// one from behind it waits for the next time, for an older one may still come. 0: not known.
     pub(super) fn publish(&self, horizon: u64) {
         let mut state = self.state();
+        let mut later = Batch::default();
+        if horizon > 0 {
+            state.open.move_later(horizon, &mut later);
+        }
         if !state.open.ends.is_empty() {
             self.hand_on(&mut state);
+        }
+        if !later.ends.is_empty() {
+            state.open = later;
         }
         let State {
             batches,
@@ -150,6 +173,8 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
+    use zerocopy::{FromZeros, IntoBytes};
+
     use super::*;
 
     fn drain(backlog: &Backlog) -> Vec<Vec<u8>> {
@@ -177,6 +202,37 @@ mod tests {
             backlog.publish(0);
             assert_eq!(drain(&backlog), records);
         }
+    }
+
+    fn record_of(time: u64) -> Vec<u8> {
+        let mut header: abi::RecordHeader = FromZeros::new_zeroed();
+        header.time_ns = time;
+        header.as_bytes().to_vec()
+    }
+
+    /// Buffers are read one after the other: what two of them have comes in the order of time.
+    #[test]
+    fn what_is_younger_than_all_that_has_come_waits() {
+        let backlog = Backlog::default();
+        for time in [5, 12, 7] {
+            backlog.push(&record_of(time));
+        }
+        backlog.publish(10);
+        assert_eq!(drain(&backlog), [5, 7].map(record_of));
+        backlog.push(&record_of(11));
+        backlog.publish(20);
+        assert_eq!(
+            drain(&backlog),
+            [12, 11].map(record_of),
+            "one batch, to be sorted"
+        );
+        backlog.push(&record_of(21));
+        backlog.publish(0);
+        assert_eq!(
+            drain(&backlog),
+            [record_of(21)],
+            "nobody knows for how long"
+        );
     }
 
     #[test]
