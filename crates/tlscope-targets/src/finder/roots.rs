@@ -43,14 +43,14 @@ impl Roots {
         if self.searched.len() >= ROOTS_MAX {
             self.searched.clear();
         }
-        let is_certain = place.mount.is_some();
-        let device = place.directory.dev;
-        let before = self.searched.get(&place);
+        let before = self.searched.get(&place).copied();
         if before.is_some_and(|searched| searched.elapsed() < SEARCHED) {
             return None;
         }
-        let before = self.searched.insert(place, Instant::now());
-        let is_new = (before.is_none() || !is_certain) && is_overlay(process);
+        let is_known = before.is_some() && place.mount.is_some();
+        let device = place.directory.dev;
+        self.searched.insert(place, Instant::now());
+        let is_new = !is_known && is_overlay(process);
         Some(Met {
             new_overlay: is_new.then_some(device),
         })
