@@ -36,9 +36,8 @@ fn text_of_every_library_is_whole_in_one_output() {
     }
 }
 
-/// What two connections say lies in two buffers, which are read one after the other: where the
-/// thread that reads is not let run in between, what was said meanwhile in the first comes later.
-/// Of several rounds one must be in order as a whole; each connection always is.
+/// A record has its time before it has its place in a buffer, and whoever is stopped in between writes
+/// it behind younger ones: of several rounds one must be in order as a whole; each connection always is.
 #[test]
 fn what_every_library_does_comes_in_the_order_of_time() {
     const ROUNDS: usize = 4;

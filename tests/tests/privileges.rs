@@ -93,7 +93,7 @@ fn threads_that_handle_data_have_no_privilege() {
         let threads = threads(capture.pid());
         let all = searching | CAP_PERFMON | CAP_CHECKPOINT_RESTORE;
         let kept = |name: &&str| threads.get(*name).is_some_and(|t| t.permitted == all);
-        let names = ["targets", "code", "ahead", "behind"];
+        let names = ["targets", "code", "ahead", "behind", "release"];
         names.iter().all(kept).then_some(())
     });
     let talk = Peer::default().sizes(300 * KIB, 300 * KIB).run(&scene);

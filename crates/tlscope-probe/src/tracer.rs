@@ -275,12 +275,22 @@ impl Tracer {
         attachment.image = self.register_image(plan, index)?;
         let links = self
             .attach_at_once(&probes, path, attachment)
-            .map_err(|source| self.attach_error(source))?;
+            .map_err(|source| {
+                self.forget_sibling(index);
+                self.attach_error(source)
+            })?;
         self.images.give(index, links);
         Ok(Attached {
             image: AttachedImage(index),
             probes: probes.len(),
         })
+    }
+
+    /// An instance of the programs that serves no image.
+    fn forget_sibling(&mut self, index: usize) {
+        if !self.settings.mode.has_cookie() {
+            self.objects.truncate(index.max(1));
+        }
     }
 
     /// Lets go of an image that no program will run again. What its calls are told by serves

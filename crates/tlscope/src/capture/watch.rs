@@ -60,7 +60,7 @@ impl Watch {
         let (tell, told) = sync_channel(1);
         let threads = [
             spawn("code", AS_IT_IS, mode, move || analyst.search(&into)),
-            spawn("behind", AS_IT_IS, mode, move || releasing.release(&of)),
+            spawn("release", AS_IT_IS, mode, move || releasing.release(&of)),
             spawn("ahead", IN_A_HURRY, mode, move || rehearse(mode, &told)),
             spawn("targets", IN_A_HURRY, mode, move || match mappings {
                 Some(mappings) => watcher.follow(mappings, &tell),
