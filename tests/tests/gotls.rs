@@ -11,6 +11,7 @@ use tlscope_tests::messages::{Exchange, Messages};
 use tlscope_tests::pcap::{PacketCapture, counted};
 use tlscope_tests::program::{must, tool};
 use tlscope_tests::records::Connection;
+use tlscope_tests::scene::free_port;
 use tlscope_tests::{Captured, Digest, Program, Scene, Tlscope};
 
 /// `tlscope gotls -e PROGRAM`.
@@ -267,8 +268,10 @@ fn tshark_decrypts_the_packets_of_a_program_without_a_key_log_writer() {
     for (version, object) in [("1.2", 1), ("1.3", 2)] {
         let tlscope = Tlscope::new("gotls").args(["-m", "pcap", "-i", "lo"]);
         let tlscope = tlscope.arg("-e").arg(&program).object(object);
-        let capture = PacketCapture::start_with(tlscope, &scene, "tcp");
-        let arguments = &format!("-tls {version} -connections 4 -sizes 1,20000");
+        // Of other programs that talk on this machine packets would wait in vain.
+        let port = free_port();
+        let capture = PacketCapture::start_with(tlscope, &scene, &format!("tcp port {port}"));
+        let arguments = &format!("-port {port} -tls {version} -connections 4 -sizes 1,20000");
         let talk = go::run(&scene, &program, arguments);
         let (file, captured) = capture.stop();
         assert_eq!(counted(&captured, "waited in vain for secrets"), 0);

@@ -223,9 +223,13 @@ fn packets_decrypt_in_one_pass() {
         NssPeer::default().with("chunk", 100).with("key-updates", 3),
     ];
     for peer in peers {
+        let mut running = peer.with("connections", 3).set("wait").start(&scene);
         let capture = Tlscope::new("nss").args(["-m", "pcap", "-i", "lo"]);
-        let capture = PacketCapture::start_with(capture, &scene, "tcp");
-        let talk = peer.with("connections", 3).run(&scene);
+        // Of other programs that talk on this machine packets would wait in vain.
+        let filter = format!("tcp port {}", running.port);
+        let capture = PacketCapture::start_with(capture, &scene, &filter);
+        running.go();
+        let talk = running.finish();
         let (file, captured) = capture.stop();
         assert_eq!(counted(&captured, "waited in vain for secrets"), 0);
         let connections = file.connections();

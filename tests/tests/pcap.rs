@@ -81,8 +81,11 @@ fn the_noncore_object_serves_too() {
 /// Runs a peer beside a capture; all that its sides say they sent is in the file.
 #[track_caller]
 fn compare(scene: &Scene, peer: &Peer) -> PcapFile {
-    let capture = PacketCapture::start(scene, "lo", "tcp");
-    let talk = peer.run(scene);
+    let mut running = peer.clone().set("wait").start(scene);
+    // Of other programs that talk on this machine packets would wait in vain.
+    let capture = PacketCapture::start(scene, "lo", &format!("tcp port {}", running.port));
+    running.go();
+    let talk = running.finish();
     let (file, captured) = capture.stop();
     assert_eq!(counted(&captured, "waited in vain for secrets"), 0);
     assert_said(&file, said(&talk));
