@@ -318,20 +318,33 @@ fn delays(mut pipe: impl Read) -> Vec<Duration> {
     delays
 }
 
-/// A live Wireshark has each packet within 200 ms; the bound here leaves room
-/// for a machine that does other things too.
+/// A live Wireshark has each packet within 200 ms; the bound here leaves room for a machine that
+/// does other things too. It may also stand still for longer than that: of several rounds one must
+/// keep to it.
 #[test]
 fn a_reader_of_the_pipe_has_packets_soon() {
+    const ROUNDS: usize = 3;
     let scene = Scene::new("pcap-live");
     let nginx = Nginx::start(&scene);
+    let late: Vec<_> = (0..ROUNDS)
+        .map(|_| median_and_longest(&scene, &nginx))
+        .take_while(|[middle, last]| {
+            *middle >= Duration::from_millis(200) || *last >= Duration::from_secs(1)
+        })
+        .collect();
+    assert!(late.len() < ROUNDS, "{late:?}");
+}
+
+#[track_caller]
+fn median_and_longest(scene: &Scene, nginx: &Nginx) -> [Duration; 2] {
     let (path, _) = nginx.serve(KIB);
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let filter = ["tcp", "port", &nginx.port.to_string()].map(str::to_owned);
     let tlscope = Tlscope::pcap("lo").args(["-w", "-"]).args(&filter);
-    let capture = tlscope.start_to(&scene, scene.fresh("none"), writer.into());
+    let capture = tlscope.start_to(scene, scene.fresh("none"), writer.into());
     let reader = thread::spawn(move || delays(reader));
     for _ in 0..20 {
-        curl(&scene, &nginx.url(&path), &[]);
+        curl(scene, &nginx.url(&path), &[]);
     }
     capture.stop();
     let mut delays = reader.join().expect("the reader");
@@ -342,8 +355,7 @@ fn a_reader_of_the_pipe_has_packets_soon() {
         delays.len()
     );
     assert!(delays.len() > 200);
-    assert!(middle < Duration::from_millis(200), "{middle:?}");
-    assert!(last < Duration::from_secs(1), "{last:?}");
+    [middle, last]
 }
 
 /// The keys of TLS 1.2 made anew by the client: at once, while the first handshake
