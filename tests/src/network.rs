@@ -98,16 +98,18 @@ pub fn until_closed(port: u16) {
     });
 }
 
-/// Ends that may still say something, of this network namespace.
+/// Ends that may still say something, of connections within this network namespace.
 fn open_ends(port: u16) -> usize {
     const SILENT: [&str; 2] = ["06", "0A"]; // TIME_WAIT, LISTEN
-    let port = format!(":{port:04X}");
+    let port = format!("{port:04X}");
     let is_open = |line: &&str| {
         let columns: Vec<&str> = line.split_whitespace().collect();
         let [_, local, remote, state, ..] = columns.as_slice() else {
             return false;
         };
-        let ours = [local, remote].iter().any(|end| end.ends_with(&port));
+        let ends = [local, remote].map(|end| end.rsplit_once(':').unwrap_or_default());
+        let here = ends[0].0 == ends[1].0;
+        let ours = here && ends.iter().any(|(_, number)| *number == port);
         ours && !SILENT.contains(state)
     };
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
