@@ -44,7 +44,7 @@ static __always_inline void hello_of_call(const struct frame *frame, const struc
 		hello_passes_call(descriptor_named(regs), syscall_buffer(regs), length, direction);
 }
 
-/* Room for a hello and its head: how much is sent is not asked, for what is sent is there. */
+/* What is to be sent lies in the buffer already: how much it is need not be asked. */
 #define UNMEASURED 128
 
 SEC("raw_tp")
