@@ -1,7 +1,7 @@
 //! Captures of packets, read back by programs that are not ours: tshark in a
 //! single pass, with nothing but the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -151,6 +151,13 @@ impl PcapFile {
     #[track_caller]
     pub fn count(&self, filter: &str) -> usize {
         self.rows(filter, &["frame.number"]).len()
+    }
+
+    /// Ends of TCP connections that sent such a packet. On a loaded machine some are sent again.
+    #[track_caller]
+    pub fn senders(&self, filter: &str) -> usize {
+        let rows = self.rows(filter, &["tcp.stream", "tcp.srcport"]);
+        rows.into_iter().collect::<BTreeSet<_>>().len()
     }
 
     /// URIs of the HTTP/1 and HTTP/2 requests, and how many answers were 200.

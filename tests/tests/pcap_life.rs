@@ -65,7 +65,7 @@ fn the_life_of_a_command() {
     assert_eq!(file.http(), (vec![path], 1));
     // The server may close its end when the command, and the capture with it, have ended.
     let fin = format!("tcp.flags.fin == 1 and tcp.dstport == {}", nginx.port);
-    assert_eq!(file.count(&fin), 1);
+    assert_eq!(file.senders(&fin), 1);
     let failing = Tlscope::pcap("lo").running(&["sh", "-c", "exit 7"]);
     let ended = PacketCapture::start_with(failing, &scene, "tcp").end().1;
     assert_eq!(ended.finished.code(), Some(7));
