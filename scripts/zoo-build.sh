@@ -32,7 +32,7 @@ boringssl() {
 		>>"$work/crypto.list"
 	echo "$errors" >>"$work/crypto.list"
 	compile crypto "$tree"
-	g++ -shared -o "$to/libcrypto.so" "$work"/crypto/*.o -lpthread
+	g++ -shared -Wl,-soname,libcrypto.so -o "$to/libcrypto.so" "$work"/crypto/*.o -lpthread
 	boringssl_ssl "$tree" "$to/libcrypto.so" -Wl,-rpath,'$ORIGIN'
 }
 
