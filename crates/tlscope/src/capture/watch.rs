@@ -5,7 +5,7 @@
 //! the kernel does not tell, processes are looked at in turns. What has no telling
 //! name goes to the thread `code`: to search it may take long, and nobody is to
 //! wait for it. The thread `ahead` has the kernel ready for probes meanwhile, the
-//! thread `behind` lets go of files that are gone: for that the kernel takes long.
+//! thread `release` lets go of files that are gone: for that the kernel takes long.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
