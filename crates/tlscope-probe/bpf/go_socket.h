@@ -186,14 +186,14 @@ int go_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	struct goroutine *goroutine;
 	struct go_stack stack;
 	struct touch touch;
-	__u64 fd = 0;
+	int fd;
 
 	if (!syscall_names_fd(ctx->args[1]))
 		return 0;
 	goroutine = go_calling(&stack, regs);
 	if (!goroutine)
 		return 0;
-	bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
+	fd = syscall_fd(regs);
 	touch = touch_of(sock_of_fd(fd), syscall_direction(ctx->args[1]), PASSING_UNSEEN);
 	touch.fd = fd;
 	if (touch.sk)
@@ -246,7 +246,7 @@ int go_sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	}
 	bpf_probe_read_kernel(&call.in_register, sizeof(call.in_register), &regs->GO_G);
 	bpf_probe_read_kernel(&call.sp, sizeof(call.sp), &regs->sp);
-	bpf_probe_read_kernel(&call.fd, sizeof(call.fd), &SYSCALL_ARG1(regs));
+	call.fd = syscall_fd(regs);
 	bpf_map_update_elem(&go_calls, &thread, &call, BPF_ANY);
 	return 0;
 }

@@ -133,7 +133,7 @@ __noinline int hello_passes(__u64 sock, int length, __u64 direction)
 	if (!at || !hello_random(key.random, at, length))
 		return 0;
 	/* A ring's request may run in the middle of another socket's call. */
-	fd = use ? use->fd : syscall_fd(sk);
+	fd = use ? use->fd : syscall_fd_of(sk);
 	if (fd >= 0)
 		hello_note(&key, sk, fd, direction);
 	return 0;

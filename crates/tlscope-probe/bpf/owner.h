@@ -114,12 +114,10 @@ int owner_syscall(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct pt_regs *regs = (void *)ctx->args[0];
 	struct sock *sk;
-	__u64 fd = 0;
 
 	if (!syscall_names_fd(ctx->args[1]) || !wanted())
 		return 0;
-	bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
-	sk = sock_of_fd(fd);
+	sk = sock_of_fd(syscall_fd(regs));
 	return sk ? owner_seen(ctx, sk) : 0;
 }
 #else

@@ -11,14 +11,6 @@
 #include "socket.h"
 #include "syscall_numbers.h"
 
-static __always_inline int descriptor_named(const struct pt_regs *regs)
-{
-	__u64 fd = -1;
-
-	bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
-	return (int)fd;
-}
-
 #ifdef TLSCOPE_CORE
 /* What is to be sent is there already, from 5.15 on: see syscall_registers. */
 static __always_inline void call_touches(struct frame *frame, int fd, enum direction direction)
@@ -41,7 +33,7 @@ static __always_inline void hello_of_call(const struct frame *frame, const struc
 					  int length, enum direction direction)
 {
 	if (length >= (int)sizeof(struct hello) && (!frame || !frame->own) && wanted())
-		hello_passes_call(descriptor_named(regs), syscall_buffer(regs), length, direction);
+		hello_passes_call(syscall_fd(regs), syscall_buffer(regs), length, direction);
 }
 
 /* What is to be sent lies in the buffer already: how much it is need not be asked. */
@@ -58,7 +50,7 @@ int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	frame = frame_current();
 	if (frame)
-		call_touches(frame, descriptor_named(regs), syscall_direction(number));
+		call_touches(frame, syscall_fd(regs), syscall_direction(number));
 	if (syscall_direction(number) == DIRECTION_SENT)
 		hello_of_call(frame, regs, UNMEASURED, DIRECTION_SENT);
 	return 0;
@@ -69,11 +61,11 @@ static __always_inline bool call_moved(const struct bpf_raw_tracepoint_args *ctx
 				       enum direction *direction)
 {
 	const struct pt_regs *regs = (void *)ctx->args[0];
-	__u64 number = 0;
+	__u64 number;
 
 	if ((long)ctx->args[1] <= 0)
 		return false;
-	bpf_probe_read_kernel(&number, sizeof(SYSCALL_NR(regs)), &SYSCALL_NR(regs));
+	number = syscall_number(regs);
 	*direction = syscall_direction(number);
 	return syscall_names_fd(number);
 }
@@ -109,7 +101,7 @@ int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	thread = bpf_map_lookup_elem(&threads, &id);
 	if (!thread || !thread->depth)
 		return 0;
-	thread->fd = number == SYS_IO_URING_ENTER ? -1 : descriptor_named(regs);
+	thread->fd = number == SYS_IO_URING_ENTER ? -1 : syscall_fd(regs);
 	thread->buffer = syscall_buffer(regs);
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /*
- * The system calls that move bytes through a descriptor, by number, and where
- * the bytes are.
+ * The system calls that move bytes through a descriptor, by number; which
+ * descriptor that is and where the bytes are, by the registers at their entry.
  */
 #ifndef TLSCOPE_SYSCALL_NUMBERS_H
 #define TLSCOPE_SYSCALL_NUMBERS_H
@@ -52,6 +52,23 @@ static __always_inline bool syscall_names_fd(__u64 number)
 	       number == SYS_RECVFROM || number == SYS_SENDMSG || number == SYS_RECVMSG;
 }
 
+static __always_inline __u64 syscall_number(const struct pt_regs *regs)
+{
+	__u64 number = 0;
+
+	bpf_probe_read_kernel(&number, sizeof(SYSCALL_NR(regs)), &SYSCALL_NR(regs));
+	return number;
+}
+
+static __always_inline int syscall_fd(const struct pt_regs *regs)
+{
+	__u64 fd = -1;
+
+	if (regs)
+		bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
+	return (int)fd;
+}
+
 /* By a pointer to a vector, or to a struct msghdr: a pointer, an int in 8 bytes, then the vector.
  */
 static __always_inline __u64 buffer_of_vector(__u64 at)
@@ -66,16 +83,15 @@ static __always_inline __u64 buffer_of_message(__u64 at)
 	return buffer_of_vector(at);
 }
 
-/* The first buffer of a system call, in the target, by the registers at its entry; 0: none. */
+/* The first buffer, in the target; 0: none. */
 static __always_inline __u64 syscall_buffer(const struct pt_regs *regs)
 {
-	__u64 number = 0, at = 0;
+	__u64 at = 0;
 
 	if (!regs)
 		return 0;
-	bpf_probe_read_kernel(&number, sizeof(SYSCALL_NR(regs)), &SYSCALL_NR(regs));
 	bpf_probe_read_kernel(&at, sizeof(at), &SYSCALL_ARG2(regs));
-	switch (number) {
+	switch (syscall_number(regs)) {
 	case SYS_SENDMSG:
 	case SYS_RECVMSG: return buffer_of_message(at);
 	case SYS_WRITEV:

@@ -122,26 +122,17 @@ static __always_inline __u64 uring_buffer(const struct uring_use *use)
 }
 
 /* The descriptor that the system call under way names, when it is this socket. */
-static __always_inline int syscall_fd(struct sock *sk)
+static __always_inline int syscall_fd_of(struct sock *sk)
 {
-	struct pt_regs *regs = syscall_registers();
-	__u64 fd = 0;
+	int fd = syscall_fd(syscall_registers());
 
-	if (!regs)
-		return -1;
-	bpf_probe_read_kernel(&fd, sizeof(fd), &SYSCALL_ARG1(regs));
-	return sock_of_fd(fd) == sk ? (int)fd : -1;
+	return sock_of_fd(fd) == sk ? fd : -1;
 }
 
 /* Cheaper than to look what it is. */
 static __always_inline bool syscall_may_name(int fd)
 {
-	struct pt_regs *regs = syscall_registers();
-	__u64 named = -1;
-
-	if (regs)
-		bpf_probe_read_kernel(&named, sizeof(named), &SYSCALL_ARG1(regs));
-	return (int)named == fd;
+	return syscall_fd(syscall_registers()) == fd;
 }
 
 /* The socket tells more. */
@@ -153,7 +144,7 @@ static __always_inline int fd_of_thread(const struct thread *thread)
 static __always_inline int sock_fd(struct sock *sk, enum direction direction)
 {
 	const struct uring_use *use;
-	int fd = syscall_fd(sk);
+	int fd = syscall_fd_of(sk);
 
 	if (fd >= 0)
 		return fd;
@@ -166,7 +157,7 @@ static __always_inline __u64 buffer_used(struct sock *sk, enum direction directi
 {
 	const struct uring_use *use;
 
-	if (syscall_fd(sk) >= 0)
+	if (syscall_fd_of(sk) >= 0)
 		return syscall_buffer(syscall_registers());
 	use = uring_find(sk, direction);
 	return use ? uring_buffer(use) : 0;

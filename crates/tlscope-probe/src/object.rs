@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use std::sync::Mutex;
 
 use libbpf_rs::{
-    AsRawLibbpf, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenObject,
-    OpenProgramMut, PrintLevel,
+    AsRawLibbpf, ErrorKind, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder,
+    OpenObject, OpenProgramMut, PrintLevel,
 };
 use zerocopy::IntoBytes;
 
@@ -159,6 +159,10 @@ pub(crate) struct Loaded {
 
 /// Loads the first object of a capture.
 pub(crate) fn load(settings: &Settings, pids: &[u32]) -> Result<Loaded, LoadError> {
+    again_if_interrupted(|| load_once(settings, pids))
+}
+
+fn load_once(settings: &Settings, pids: &[u32]) -> Result<Loaded, LoadError> {
     let mut open = open(settings)?;
     let rings = match settings.kind {
         ObjectKind::Core => create_rings(&mut open, settings)?,
@@ -174,6 +178,10 @@ pub(crate) fn load(settings: &Settings, pids: &[u32]) -> Result<Loaded, LoadErro
 /// Loads a further object of the same capture: its own `images`, every other
 /// map shared. That is how an image is told apart without attach cookies.
 pub(crate) fn load_sibling(settings: &Settings, first: &Object) -> Result<Object, LoadError> {
+    again_if_interrupted(|| load_sibling_once(settings, first))
+}
+
+fn load_sibling_once(settings: &Settings, first: &Object) -> Result<Object, LoadError> {
     let mut open = open(settings)?;
     for mut map in open.maps_mut() {
         let shared = first.maps().find(|known| known.name() == map.name());
@@ -184,6 +192,20 @@ pub(crate) fn load_sibling(settings: &Settings, first: &Object) -> Result<Object
     }
     select_programs(&mut open, settings, false);
     open.load().map_err(|e| refused(settings.kind, e))
+}
+
+/// The verifier gives up with EAGAIN when the thread is to stop or to freeze. libbpf tries five
+/// times; a cgroup freezer with a short period was seen to meet all five, and a lesser attach
+/// mode was taken.
+fn again_if_interrupted<T>(mut load: impl FnMut() -> Result<T, LoadError>) -> Result<T, LoadError> {
+    const ATTEMPTS: u32 = 10;
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(LoadError::Refused { source, .. }) if source.kind() == ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+    load()
 }
 
 fn open(settings: &Settings) -> Result<OpenObject, LoadError> {
@@ -342,4 +364,32 @@ fn fill_maps(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    fn fails_with(code: i32, times: u32) -> (u32, bool) {
+        let mut calls = 0;
+        let loaded = again_if_interrupted(|| {
+            calls += 1;
+            if calls > times {
+                return Ok(());
+            }
+            let error = libbpf_rs::Error::from_raw_os_error(code);
+            Err(refused(ObjectKind::Core, error))
+        });
+        (calls, loaded.is_ok())
+    }
+
+    #[test]
+    fn an_interrupted_load_is_tried_again() {
+        let (interrupted, invalid) = (Errno::AGAIN.raw_os_error(), Errno::INVAL.raw_os_error());
+        assert_eq!(fails_with(interrupted, 3), (4, true));
+        assert_eq!(fails_with(interrupted, u32::MAX), (10, false));
+        assert_eq!(fails_with(invalid, 1), (1, false));
+    }
 }
