@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use tlscope_tests::kernels::matrix::{KERNELS, Kernel, Runs};
 use tlscope_tests::kernels::verdict::{Verdict, examine};
@@ -40,15 +41,19 @@ fn main() -> ExitCode {
             }
         },
     };
+    fetch_all(&kernels);
+    let began = Instant::now();
     let verdicts = run(&kernels);
+    let took = began.elapsed();
     if whole {
         let page = fetch::workspace().join("docs/kernel-support.md");
-        fs::write(&page, report::markdown(&verdicts)).expect("write docs/kernel-support.md");
+        fs::write(&page, report::markdown(&verdicts, took, AT_ONCE))
+            .expect("write docs/kernel-support.md");
         println!("wrote {}", page.display());
     }
     let failed: usize = verdicts.iter().map(|verdict| verdict.failed.len()).sum();
     let passed: usize = verdicts.iter().map(|verdict| verdict.passed.len()).sum();
-    println!("{passed} passed, {failed} failed");
+    println!("{passed} passed, {failed} failed in {} s", took.as_secs());
     ExitCode::from(u8::from(failed > 0))
 }
 
@@ -57,11 +62,8 @@ fn named(name: &str) -> Result<&'static Kernel, String> {
     kernel.ok_or_else(|| name.to_owned())
 }
 
-/// In the order of the table, some at a time.
-fn run(kernels: &[&Kernel]) -> Vec<Verdict> {
-    let next = AtomicUsize::new(0);
-    let verdicts = Mutex::new(Vec::new());
-    // One after the other: apt has locks, and machines share programs.
+/// One after the other: apt has locks, and machines share programs.
+fn fetch_all(kernels: &[&Kernel]) {
     for kernel in kernels {
         // What cannot be had is told by the verdict.
         let _ = panic::catch_unwind(|| {
@@ -71,6 +73,12 @@ fn run(kernels: &[&Kernel]) -> Vec<Verdict> {
             peers::build(kernel);
         });
     }
+}
+
+/// In the order of the table, some at a time.
+fn run(kernels: &[&Kernel]) -> Vec<Verdict> {
+    let next = AtomicUsize::new(0);
+    let verdicts = Mutex::new(Vec::new());
     let work = || {
         while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
             let verdict = examine(kernel);

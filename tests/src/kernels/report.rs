@@ -1,6 +1,7 @@
 //! The table in docs/kernel-support.md, and the same for a terminal.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::matrix::Userland;
 use super::verdict::Verdict;
@@ -42,8 +43,14 @@ const NOTES: &str = "
 /// The modules, in the order of the columns.
 const MODULES: [&str; 4] = ["tls", "gnutls", "nss", "gotls"];
 
-pub fn markdown(verdicts: &[Verdict]) -> String {
+pub fn markdown(verdicts: &[Verdict], took: Duration, at_once: usize) -> String {
     let mut out = HEAD.to_owned();
+    let cases: usize = verdicts.iter().map(|verdict| verdict.passed.len()).sum();
+    let seconds = took.as_secs();
+    let _ = writeln!(
+        out,
+        "This run: {cases} cases passed in {seconds} s, {at_once} machines at a time.\n"
+    );
     works(&mut out, verdicts);
     picked_and_forced(&mut out, verdicts);
     out += NOTES;
