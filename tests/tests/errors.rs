@@ -196,6 +196,27 @@ fn wrong_flags_are_told() {
     assert_refused(&unknown, USAGE, &["nobody-has-this-name"]);
 }
 
+/// Passed over, they would leave a user without the file that was asked for.
+#[test]
+fn flags_of_another_mode_are_told() {
+    let scene = Scene::new("modes");
+    let cases: [(&str, &[&str], &str); 9] = [
+        ("text", &["-i", "lo"], "-m pcap"),
+        ("text", &["-w", "packets.pcapng"], "-m pcap"),
+        ("text", &["-s", "96"], "-m pcap"),
+        ("text", &["-c", "1"], "-m pcap"),
+        ("text", &["--hold", "50"], "-m pcap"),
+        ("text", &["port", "443"], "-m pcap"),
+        ("keylog", &["-o", "text.log"], "-m text"),
+        ("keylog", &["--hex"], "-m text"),
+        ("pcap", &["-o", "text.log"], "-m text"),
+    ];
+    for (mode, flags, other) in cases {
+        let tlscope = Tlscope::text().args(["-m", mode]).args(flags);
+        assert_refused(&tlscope.run(&scene), USAGE, &[flags[0], other]);
+    }
+}
+
 #[test]
 fn without_privilege() {
     let scene = Scene::new("nobody");

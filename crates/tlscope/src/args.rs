@@ -302,15 +302,9 @@ pub(crate) struct PacketArgs {
     #[arg(short = 'w', long, value_name = "FILE")]
     pub(crate) pcapfile: Option<PathBuf>,
 
-    /// Keep at most N bytes of each packet; 0 keeps 262144
-    #[arg(
-        short,
-        long,
-        visible_alias = "snapshot-length",
-        value_name = "N",
-        default_value_t = 0
-    )]
-    pub(crate) snaplen: u32,
+    /// Keep at most N bytes of each packet; 0 keeps 262144 [default: 0]
+    #[arg(short, long, visible_alias = "snapshot-length", value_name = "N")]
+    pub(crate) snaplen: Option<u32>,
 
     /// With -C or -G: a connection stays in the file in which it began, so that each file decrypts
     /// alone, but for no longer than N files later; 0 cuts it where files change, as tcpdump does
@@ -323,8 +317,9 @@ pub(crate) struct PacketArgs {
     pub(crate) count: Option<u64>,
 
     /// Longest time that packets wait for the secrets of their connection, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 1000)]
-    pub(crate) hold: u64,
+    /// [default: 1000]
+    #[arg(long, value_name = "MS")]
+    pub(crate) hold: Option<u64>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -15,7 +15,7 @@ use tlscope_image::plan::Module;
 use tlscope_probe::packets::{SNAPSHOT_MAX, check_expression};
 use tlscope_probe::{AttachMode, Needs, ObjectKind, Roles, SocketRoute};
 
-use crate::args::{Attach, CacheArgs, CaptureArgs, FilterArgs, Model, Sockets, User};
+use crate::args::{Attach, CacheArgs, CaptureArgs, FilterArgs, Model, PacketArgs, Sockets, User};
 use crate::capture::claim::Claim;
 
 /// What is to be captured: what a subcommand says beyond the flags that all share.
@@ -194,6 +194,12 @@ impl Config {
             Model::Text => Some(plaintext(args)?),
             Model::Keylog | Model::Pcap => None,
         };
+        if args.model != Model::Text && args.output != Path::new("-") {
+            return Err(anyhow!(
+                "-o is where plaintext goes: it needs -m text; packets go where -w says, secrets \
+                 where --keylogfile says"
+            ));
+        }
         if args.model == Model::Keylog && rotation(args, Path::new(""))? != Rotation::default() {
             return Err(anyhow!(
                 "-C and -G are for files of -w and -o, not for a key log"
@@ -267,16 +273,33 @@ pub(crate) fn cache(args: &CacheArgs) -> Option<PathBuf> {
     args.cache.clone().or_else(default)
 }
 
+/// Longest time that packets wait for their secrets.
+const HOLD: Duration = Duration::from_secs(1);
+
+impl PacketArgs {
+    /// The first flag of these that was given.
+    fn given(&self) -> Option<&'static str> {
+        let flags = [
+            ("-i", self.ifname.is_some()),
+            ("-w", self.pcapfile.is_some()),
+            ("-s", self.snaplen.is_some()),
+            ("--drain", self.drain.is_some()),
+            ("-c", self.count.is_some()),
+            ("--hold", self.hold.is_some()),
+        ];
+        let given = flags.into_iter().find(|(_, given)| *given);
+        given.map(|(flag, _)| flag)
+    }
+}
+
 fn packets(wanted: &Wanted, args: &CaptureArgs) -> Result<Option<PacketConfig>> {
     let packets = &args.packets;
     let filter = args.packet_filter.join(" ");
     if args.model != Model::Pcap {
-        return match (&packets.ifname, filter.is_empty()) {
-            (None, true) => Ok(None),
-            (Some(_), _) => Err(anyhow!(
-                "-i names where packets come from: it needs -m pcap"
-            )),
-            (None, false) => Err(anyhow!(
+        return match packets.given() {
+            Some(flag) => Err(anyhow!("{flag} is about packets: it needs -m pcap")),
+            None if filter.is_empty() => Ok(None),
+            None => Err(anyhow!(
                 "{filter:?} would be a filter of packets: it needs -m pcap"
             )),
         };
@@ -292,15 +315,15 @@ fn packets(wanted: &Wanted, args: &CaptureArgs) -> Result<Option<PacketConfig>> 
     Ok(Some(PacketConfig {
         interface,
         snapshot_length: match packets.snaplen {
-            0 => SNAPSHOT_MAX,
-            length => length.min(SNAPSHOT_MAX),
+            None | Some(0) => SNAPSHOT_MAX,
+            Some(length) => length.min(SNAPSHOT_MAX),
         },
         filter,
         to: Destination::new(&file),
         rotation,
         drain: drain(packets.drain, rotation)?,
         count: packets.count,
-        hold: Duration::from_millis(packets.hold),
+        hold: packets.hold.map_or(HOLD, Duration::from_millis),
     }))
 }
 

@@ -114,7 +114,7 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
     let unreadable = finder.report().unreadable;
     if unreadable > 0 {
         eprintln!(
-            "tlscope: {unreadable} processes may not be looked into: it takes root, or \
+            "tlscope: {unreadable} of the processes may not be looked into: it takes root, or \
              CAP_SYS_PTRACE, in the user namespace of the process"
         );
     }
