@@ -64,15 +64,7 @@ fn a_process_that_ends_ahead_of_the_reader_keeps_its_connections_until_they_are_
 #[test]
 fn a_talk_under_way_is_met_with_all_probes_at_once() {
     let scene = Scene::new("under-way");
-    let pair = &certificates().ecdsa;
-    let mut talk = tool("python3", "python3");
-    talk.arg(fixture("rounds_peer.py"))
-        .args([&pair.cert, &pair.key])
-        .stdin(Stdio::piped());
-    let mut talk = Program::start(&scene, "rounds", talk);
-    talk.until("its first round", |p| {
-        (!p.stdout_so_far().is_empty()).then_some(())
-    });
+    let talk = rounds(&scene);
     let mut late = tool("strace", "strace");
     late.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=bpf"]);
     late.args(["-e", "inject=bpf:delay_enter=10000"]);
@@ -88,6 +80,58 @@ fn a_talk_under_way_is_met_with_all_probes_at_once() {
     assert_eq!(firsts.len(), 4, "two connections, both ways");
     let (least, most) = (firsts.iter().min(), firsts.iter().max());
     assert!(most <= least.map(|least| least + 1).as_ref(), "{firsts:?}");
+}
+
+/// Where the kernel cannot tell a program which image was hit, each has programs of its own.
+#[test]
+fn probes_that_are_set_on_another_library_silence_none() {
+    const LATER: usize = 2;
+    let scene = Scene::new("others-later");
+    for flags in [&["-b", "1", "--attach", "single"][..], &["-b", "2"]] {
+        let capture = Tlscope::json().args(flags).with("mapsize", "64M");
+        let mut capture = capture.start(&scene);
+        let talk = rounds(&scene);
+        for _ in 0..LATER {
+            let library = copied_libssl(&scene);
+            let peer = Peer::on(&library).set("wait").start(&scene);
+            let probed = format!("{}: OpenSSL", library.display());
+            capture.program().until("the library", |p| {
+                p.stderr_so_far().contains(&probed).then_some(())
+            });
+            drop(peer);
+        }
+        let pid = talk.pid();
+        let _ = talk.finish().success();
+        let records = capture.stop().records();
+        for side in records.of(pid) {
+            for stream in [&side.sent, &side.received] {
+                let text = String::from_utf8_lossy(&stream.bytes).into_owned();
+                let missing = (0..)
+                    .zip(text.lines())
+                    .find(|(n, line)| n.to_string() != *line);
+                assert_eq!(
+                    missing, None,
+                    "{flags:?}: a round, and what came in its place"
+                );
+            }
+        }
+        assert_eq!(records.of(pid).len(), 2, "{flags:?}");
+    }
+}
+
+/// `fixtures/rounds_peer.py`, under way.
+#[track_caller]
+fn rounds(scene: &Scene) -> Program {
+    let pair = &certificates().ecdsa;
+    let mut talk = tool("python3", "python3");
+    talk.arg(fixture("rounds_peer.py"))
+        .args([&pair.cert, &pair.key])
+        .stdin(Stdio::piped());
+    let mut talk = Program::start(scene, "rounds", talk);
+    talk.until("its first round", |p| {
+        (!p.stdout_so_far().is_empty()).then_some(())
+    });
+    talk
 }
 
 /// The number that `fixtures/rounds_peer.py` sent first of what was captured.

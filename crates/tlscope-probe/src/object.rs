@@ -175,8 +175,11 @@ fn load_once(settings: &Settings, pids: &[u32]) -> Result<Loaded, LoadError> {
     Ok(Loaded { object, rings })
 }
 
-/// Loads a further object of the same capture: its own `images`, every other
-/// map shared. That is how an image is told apart without attach cookies.
+/// Without attach cookies an image is told apart by an object of its own. It shares with the first
+/// one all but these: its layout, and the configuration, which silences it while it is attached.
+const OF_EACH_OBJECT: [&str; 2] = ["images", "config_map"];
+
+/// Loads a further object of the same capture.
 pub(crate) fn load_sibling(settings: &Settings, first: &Object) -> Result<Object, LoadError> {
     again_if_interrupted(|| load_sibling_once(settings, first))
 }
@@ -185,7 +188,8 @@ fn load_sibling_once(settings: &Settings, first: &Object) -> Result<Object, Load
     let mut open = open(settings)?;
     for mut map in open.maps_mut() {
         let shared = first.maps().find(|known| known.name() == map.name());
-        if let Some(shared) = shared.filter(|shared| shared.name() != "images") {
+        let is_own = OF_EACH_OBJECT.iter().any(|own| map.name() == *own);
+        if let Some(shared) = shared.filter(|_| !is_own) {
             map.reuse_fd(shared.as_fd())
                 .map_err(|e| refused(settings.kind, e))?;
         }

@@ -388,7 +388,8 @@ impl Tracer {
     /// tell half of what happens meanwhile, so all are silent from the first moment on.
     pub fn detach(&mut self) {
         self.settings.config.ended = 1;
-        for object in &self.objects {
+        // The first one watches sockets for all.
+        for object in self.objects.iter().rev() {
             // If one cannot be told, its last events may lack something.
             let _ = object::configure(object, &self.settings);
         }
