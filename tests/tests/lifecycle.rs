@@ -82,6 +82,25 @@ fn a_talk_under_way_is_met_with_all_probes_at_once() {
     assert!(most <= least.map(|least| least + 1).as_ref(), "{firsts:?}");
 }
 
+/// The machine is searched for libraries while the first of them has its probes already.
+#[test]
+fn a_talk_under_way_is_met_with_a_place_for_what_it_says() {
+    let scene = Scene::new("place");
+    let talk = rounds(&scene);
+    for object in [1, 2] {
+        let mut capture = Tlscope::json().object(object).start(&scene);
+        capture.program().until("some rounds", |p| {
+            (p.stdout_so_far().len() > 64 * 1024).then_some(())
+        });
+        let records = capture.stop().records();
+        let both = records.of(talk.pid()).into_iter();
+        let gaps: Vec<_> = both
+            .flat_map(|side| [&side.sent.gaps, &side.received.gaps])
+            .collect();
+        assert_eq!(gaps, [&[]; 4], "object {object}");
+    }
+}
+
 /// Where the kernel cannot tell a program which image was hit, each has programs of its own.
 #[test]
 fn probes_that_are_set_on_another_library_silence_none() {

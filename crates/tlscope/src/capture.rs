@@ -63,6 +63,9 @@ pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     let named = open_named(config)?;
     let needs = needs(config, &named);
     let attacher = Attacher::new(load(config, needs)?, needs, config);
+    // Ahead of the probes: the first of them fires long before the last is set, and what it has to
+    // tell finds no room where perf buffers are not there yet.
+    let source = attacher.tracer().events().map_err(load_failure)?;
     let found = if config.wanted.libraries.is_empty() {
         Some(attach_found(config, &attacher)?)
     } else {
@@ -78,7 +81,6 @@ pub(crate) fn run(config: &Config) -> Result<u8, Failure> {
     let (watch, first) = found.unzip();
     let containers = watch.as_ref().map(Watch::containers).unwrap_or_default();
     let receiver = Receiver::new(pipeline, recorder, reach, containers);
-    let source = attacher.tracer().events().map_err(load_failure)?;
     announce_ready(config, began, first.as_ref())?;
     let mut command = Running::start(&config.run, &descriptors)?;
     let (service, keeper) = Service::new(attacher, watch);
