@@ -28,7 +28,7 @@ pub(crate) use questions::{
     tests_pointer_behind,
 };
 pub(crate) use returns::returns_of;
-pub(crate) use transfers::{StraightCall, Transfer, straight_calls, transfers_of};
+pub(crate) use transfers::{StraightCall, Transfer, straight_calls, transfers_of, values_stored};
 pub(crate) use value::{Path, Root, Value};
 
 /// A register: 0 to 31 general, 32 to 63 vector.

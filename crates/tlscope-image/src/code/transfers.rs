@@ -17,17 +17,39 @@ pub(crate) struct Transfer {
 
 /// Every store of a function, and every `memcpy(to, from, ..)` as if it were one.
 pub(crate) fn transfers_of(elf: &Elf<'_>, function: Address) -> Vec<Transfer> {
+    collected(elf, function, |event| match event {
+        Event::Copy { to, from } => Some((to, from.loaded())),
+        Event::Call { arguments, .. } => match arguments.as_slice() {
+            [to, from, ..] => Some((to.clone(), from.loaded())),
+            _ => None,
+        },
+        other => stored(other),
+    })
+}
+
+/// Every store of a function. Of a call it is not known how many of the argument registers are
+/// arguments: what is left in the others was not moved.
+pub(crate) fn values_stored(elf: &Elf<'_>, function: Address) -> Vec<Transfer> {
+    collected(elf, function, stored)
+}
+
+fn stored(event: Event<'_>) -> Option<(Value, Value)> {
+    match event {
+        Event::Store { to, from } => Some((to, from.clone())),
+        _ => None,
+    }
+}
+
+fn collected(
+    elf: &Elf<'_>,
+    function: Address,
+    moved: impl Fn(Event<'_>) -> Option<(Value, Value)>,
+) -> Vec<Transfer> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     each_event(elf, function, |at, event| {
-        let (to, value) = match event {
-            Event::Store { to, from, .. } => (to, from.clone()),
-            Event::Copy { to, from } => (to, from.loaded()),
-            Event::Call { arguments, .. } => match arguments.as_slice() {
-                [to, from, ..] => (to.clone(), from.loaded()),
-                _ => return,
-            },
-            _ => return,
+        let Some((to, value)) = moved(event) else {
+            return;
         };
         let transfer = Transfer { at, to, value };
         if seen.insert(transfer.clone()) {

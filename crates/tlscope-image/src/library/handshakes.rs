@@ -77,7 +77,7 @@ fn way(elf: &Elf<'_>, setter: &str) -> Option<(Vec<i64>, Address)> {
             && (2..=3).contains(&value.loads.len());
         is_it.then(|| (value.loads[1..].to_vec(), transfer.at))
     };
-    let transfers = code::transfers_of(elf, setter.address).into_iter();
+    let transfers = code::values_stored(elf, setter.address).into_iter();
     let ways: BTreeMap<Vec<i64>, Address> = transfers.filter_map(of_method).collect();
     let mut ways = ways.into_iter();
     ways.next().filter(|_| ways.next().is_none())
