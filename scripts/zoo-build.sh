@@ -58,21 +58,71 @@ compile() {
 		$cc $options -c {} -o "$objects/${name%.*}.o"' <"$work/$list.list"
 }
 
+# Of 2014: the compilers of today refuse some of it.
 libressl() {
-	local tree=$work/vendor/$package/libressl
-	(
-		cd "$tree"
-		# Of 2014: the compilers of today refuse some of it.
-		chmod +x configure install-sh
-		find . -exec touch -r configure {} +
-		CFLAGS='-O2 -g -w -std=gnu89 -fcommon' ./configure --quiet >/dev/null
-		make -s -j"$(nproc)" -C crypto >/dev/null
-		make -s -j"$(nproc)" -C ssl >/dev/null
-	) >&2
-	cp "$(readlink -f "$tree/crypto/.libs/libcrypto.so")" "$to/libcrypto.so"
-	ln -s libcrypto.so "$to/$(objdump -p "$to/libcrypto.so" | awk '/SONAME/ { print $2 }')"
+	libressl_configure "$work/vendor/$package/libressl" '-O2 -g -w -std=gnu89 -fcommon'
+	make -s -j"$(nproc)" -C crypto >/dev/null
+	make -s -j"$(nproc)" -C ssl >/dev/null
+	cp crypto/.libs/libcrypto.so "$to/libcrypto.so"
 	# Its own libssl does not say that it needs libcrypto.
-	gcc -shared -o "$to/libssl.so" "$tree"/ssl/.libs/*.o "$to/libcrypto.so" -Wl,-rpath,'$ORIGIN'
+	gcc -shared -o libssl.so ssl/.libs/*.o "$to/libcrypto.so" -Wl,-rpath,'$ORIGIN'
+	put libssl.so "$to"
+}
+
+# Goes to the sources and configures them: libressl_configure TREE CFLAGS ARGUMENTS...
+libressl_configure() {
+	cd "$1"
+	chmod +x configure install-sh
+	find . -exec touch -r configure {} +
+	CFLAGS=$2 ./configure --quiet --disable-static "${@:3}" >/dev/null
+}
+
+# Bindings bring the sources along packed.
+libressl_unpack() {
+	tar -xzf "$work/vendor/$package"/libressl-*.tar.gz -C "$work"
+	tree=$(echo "$work"/libressl-*/)
+}
+
+# libcrypto as it compiles fastest, and libssl in several ways. 3.1 has a server of TLS 1.3, and
+# does not use it unless it is told to.
+libressl_ways() {
+	local with_server=-DLIBRESSL_HAS_TLS1_3_SERVER
+	libressl_unpack
+	libressl_configure "$tree" '-O1 -w'
+	make -s -j"$(nproc)" -C crypto >/dev/null
+	cp crypto/.libs/libcrypto.so "$to/libcrypto.so"
+	libressl_ssl server -O2 $with_server
+	libressl_ssl inlined -O3 $with_server -flto=auto -finline-limit=1000
+	libressl_ssl . -O2
+	# As in a program: both in one, and without names but those of the interface.
+	mkdir "$to/static"
+	find ssl crypto -path '*/.libs/*.o' >"$work/objects"
+	gcc -shared -s -o "$to/static/libssl.so" @"$work/objects" \
+		-Wl,--version-script="$(libressl_map ERR_print_errors_fp)"
+}
+
+# As `libssl`, with the library's own makefile: libressl_ssl DIRECTORY FLAGS...
+libressl_ssl() {
+	make -s -C ssl clean >/dev/null
+	make -s -j"$(nproc)" -C ssl CFLAGS="-g -w -fno-strict-aliasing ${*:2}" >/dev/null
+	mkdir -p "$to/$1"
+	[[ $1 == . ]] || cp "$to/libcrypto.so" "$to/$1/libcrypto.so"
+	put ssl/.libs/libssl.so "$to/$1"
+}
+
+# libssl without libcrypto, to be looked at.
+libressl_ssl_alone() {
+	libressl_unpack
+	libressl_configure "$tree" "-O2 -g -w $protect" --host="${cross%-}"
+	sed -n 's/^libssl_la_SOURCES +\?= \(.*\)\.c/\1.lo/p' ssl/Makefile.am |
+		xargs make -s -j"$(nproc)" -C ssl >/dev/null
+	"${cross}gcc" -shared -o "$to/libssl.so" ssl/.libs/*.o -Wl,--version-script="$(libressl_map)"
+}
+
+# What libssl exports, and NAMES, for the linker: libressl_map NAMES...
+libressl_map() {
+	printf '{ global: %s local: *; };' "$(printf '%s; ' $(cat ssl/ssl.sym) "$@")" >"$work/libssl.map"
+	echo "$work/libssl.map"
 }
 
 # Configures the sources; those in a crate lack what is for tests: configure ARGUMENTS...
@@ -182,6 +232,15 @@ boringssl-grpcio)
 libressl-crate)
 	vendor
 	libressl
+	;;
+libressl-ways)
+	vendor
+	libressl_ways
+	;;
+libressl-ways-aarch64)
+	vendor
+	for_aarch64
+	libressl_ssl_alone
 	;;
 *)
 	echo "no recipe $recipe" >&2

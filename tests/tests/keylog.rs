@@ -384,7 +384,7 @@ fn probed_offsets(pid: u32) -> BTreeSet<u64> {
     offsets
 }
 
-/// `fixtures/libressl_shape.c`: no registry has a LibreSSL with TLS 1.3.
+/// `fixtures/libressl_shape.c`: what LibreSSL became after 3.1, which itself runs in the zoo.
 #[test]
 fn a_key_schedule_that_does_not_know_its_connection_is_joined_by_the_handshake() {
     let scene = Scene::new("libressl-shape");

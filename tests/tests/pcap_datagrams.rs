@@ -36,7 +36,7 @@ const AIOQUIC: Target = Target {
         ],
     },
     file: "aioquic/_buffer.abi3.so",
-    run: Run::PeerAgainstSystem,
+    run: Run::Look,
     arm: Arm::No,
     quick: true,
 };

@@ -176,7 +176,9 @@ fn run(scene: &Scene, run: Run, specimen: &Specimen) -> Option<Live> {
     let live = match run {
         Run::Peer(tls) => caught(|| live::with_own_keylog(scene, specimen, tls, false)),
         Run::PeerInRoot(tls) => caught(|| live::with_own_keylog(scene, specimen, tls, true)),
-        Run::PeerAgainstSystem => caught(|| live::against_the_system(scene, specimen)),
+        Run::PeerAgainstSystem { client, server } => {
+            caught(|| live::against_the_system(scene, specimen, client, server))
+        }
         Run::Program(program, tls) => caught(|| programs::run(scene, specimen, program, tls)),
         Run::Nss(tls) => caught(|| nss::run(scene, specimen, tls)),
         Run::Look | Run::Offline { .. } | Run::GoToolchain { .. } | Run::GoProgram(_) => {
@@ -214,7 +216,7 @@ pub fn examine_file(image: &Path) -> Row {
     // What a stripped copy lacks is no fault of this file.
     let truth = || drop(check_truth(&scene, &specimen, &plan, &mut row.truth));
     row.plan = whole.and(Outcome::of(truth));
-    let way = way_to_run(&specimen, &plan);
+    let way = way_to_run(&scene, &specimen, &plan);
     row.found = Some(plan);
     if let Some(live) = way.and_then(|way| run(&scene, way, &specimen)) {
         (row.text, row.keylog) = (live.text, live.keylog);
@@ -223,7 +225,7 @@ pub fn examine_file(image: &Path) -> Row {
 }
 
 /// A library that exports what the peer needs is loaded by it; programs go by their name.
-fn way_to_run(specimen: &Specimen, plan: &Plan) -> Option<Run> {
+fn way_to_run(scene: &Scene, specimen: &Specimen, plan: &Plan) -> Option<Run> {
     if plan.arch != ARCH {
         return None;
     }
@@ -242,9 +244,16 @@ fn way_to_run(specimen: &Specimen, plan: &Plan) -> Option<Run> {
     }
     // LibreSSL's setter of the callback does nothing.
     let logs = truth.has("SSL_CTX_set_keylog_callback") && plan.family != "libressl";
-    Some(if logs {
-        Run::Peer(Tls::Both)
-    } else {
-        Run::PeerAgainstSystem
+    if logs {
+        return Some(Run::Peer(Tls::Both));
+    }
+    let versions = |role| {
+        let both = plan.probe("expand_label").is_some()
+            && live::speaks_tls13(scene, &specimen.image, role);
+        if both { Tls::Both } else { Tls::Only12 }
+    };
+    Some(Run::PeerAgainstSystem {
+        client: versions("client"),
+        server: versions("server"),
     })
 }

@@ -8,7 +8,7 @@ use crate::certificates::certificates;
 use crate::keylog::KeyLog;
 use crate::peer::Talk;
 use crate::zoo::fetch::Specimen;
-use crate::zoo::outcome::Outcome;
+use crate::zoo::outcome::{Outcome, caught};
 use crate::zoo::plan::Plan;
 use crate::zoo::targets::Tls;
 use crate::{Capture, KIB, MIB, Peer, Scene, Tlscope, gnutls};
@@ -124,38 +124,52 @@ pub fn with_own_keylog(scene: &Scene, specimen: &Specimen, tls: Tls, in_root: bo
 /// The library as a server and as a client, each with the system's OpenSSL at the other end,
 /// whose key log is the witness.
 #[track_caller]
-pub fn against_the_system(scene: &Scene, specimen: &Specimen) -> Live {
+pub fn against_the_system(scene: &Scene, specimen: &Specimen, client: Tls, server: Tls) -> Live {
     let watch = Watch::start(scene, &specimen.image);
     let mut talks = Vec::new();
     let mut truth = KeyLog::default();
-    // The oldest can exchange keys by RSA only.
-    let pair = &certificates().rsa;
-    let old = || on_this_machine(&specimen.image);
-    for (server, client) in [(old(), Peer::default()), (Peer::default(), old())] {
-        for size in SIZES {
-            let alike = |peer: &Peer| {
-                let peer = peer.clone().with("tls", "1.2").sizes(size, size);
-                let peer = peer.with("cert", pair.cert.display());
-                peer.with("key", pair.key.display())
-            };
-            let witness = |peer: Peer| {
-                if peer.is_system() {
-                    peer.keylogs(scene)
-                } else {
-                    peer
-                }
-            };
-            let server = witness(alike(&server).with("role", "server"));
-            let client = witness(alike(&client).with("role", "client"));
-            let serving = server.start(scene);
-            let client = client.with("port", serving.port);
-            let caller = client.run(scene);
-            let answerer = serving.finish();
-            talks.push(if server.is_system() { caller } else { answerer });
-            truth = truth.union(&server.logged()).union(&client.logged());
+    for (role, tls) in [("server", server), ("client", client)] {
+        for version in tls.versions() {
+            for size in SIZES {
+                let alike = |peer: Peer, role| witness_pair(peer, version, size).with("role", role);
+                let own = alike(on_this_machine(&specimen.image), role);
+                let other = if role == "server" { "client" } else { "server" };
+                let witness = alike(Peer::default(), other).keylogs(scene);
+                talks.push(meet(scene, &own, &witness, role));
+                truth = truth.union(&witness.logged());
+            }
         }
     }
     watch.end(|records| assert_all(&talks, records), &truth)
+}
+
+/// The oldest can exchange keys by RSA only.
+fn witness_pair(peer: Peer, version: &str, size: usize) -> Peer {
+    let pair = &certificates().rsa;
+    let peer = peer.with("tls", version).sizes(size, size);
+    let peer = peer.with("cert", pair.cert.display());
+    peer.with("key", pair.key.display())
+}
+
+/// Lets two peers talk, and returns what the first of them, of this role, says.
+#[track_caller]
+fn meet(scene: &Scene, own: &Peer, witness: &Peer, role: &str) -> Talk {
+    let is_server = role == "server";
+    let (server, client) = if is_server {
+        (own, witness)
+    } else {
+        (witness, own)
+    };
+    let serving = server.start(scene);
+    let caller = client.clone().with("port", serving.port).run(scene);
+    let answerer = serving.finish();
+    if is_server { answerer } else { caller }
+}
+
+/// Whether the library takes TLS 1.3 as the only version, in this role.
+pub fn speaks_tls13(scene: &Scene, image: &Path, role: &str) -> bool {
+    let peer = on_this_machine(image).with("tls", "1.3").with("role", role);
+    caught(|| drop(peer.set("wait").start(scene))).is_ok()
 }
 
 fn assert_all(talks: &[Talk], records: &crate::records::Records) {

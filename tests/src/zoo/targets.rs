@@ -89,7 +89,7 @@ pub enum Run {
     /// The same in the root that the package was unpacked to: it needs its own libc.
     PeerInRoot(Tls),
     /// The library has no key log: peers on the system's OpenSSL are the witnesses.
-    PeerAgainstSystem,
+    PeerAgainstSystem { client: Tls, server: Tls },
     /// A program of its own, client and server, each talking to `fixtures/witness.py`.
     Program(Program, Tls),
     /// `fixtures/nss_peer.c` runs on it; OpenSSL at the other end is the witness.

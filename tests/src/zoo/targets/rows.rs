@@ -1,7 +1,7 @@
 //! The rows of the table, by family.
 
 use super::Arm::{Alike, Npm};
-use super::Tls::{Both, Only12};
+use super::Tls::{self, Both, Only12};
 use super::{NSS, Program, Run, Source, Target};
 use crate::zoo::go::Facts;
 
@@ -79,6 +79,11 @@ fn built(recipe: &'static str, package: &'static str, version: &'static str) -> 
     }
 }
 
+/// What client and server of it can.
+fn against(client: Tls, server: Tls) -> Run {
+    Run::PeerAgainstSystem { client, server }
+}
+
 fn program(program: Program) -> Run {
     Run::Program(program, Both)
 }
@@ -96,11 +101,11 @@ pub(super) fn openssl() -> Vec<Target> {
     let [psycopg2, binary, psycopg] =
         ["psycopg2/.libs/libssl-*", "psycopg2_binary.libs/libssl-*", "psycopg_binary.libs/libssl-*"];
     let (so1, so3, so4) = (lib!("libssl.so.1.1"), lib!("libssl.so.3"), lib!("libssl.so.4"));
-    let against = Run::PeerAgainstSystem;
+    let old = against(Only12, Only12);
     vec![
-        row("openssl-1.0.2k", "1.0.2k", wheel("psycopg2", "2.7.1", ("36", OLD)), psycopg2, against),
-        row("openssl-1.0.2r", "1.0.2r", wheel("psycopg2-binary", "2.8", ("36", OLD)), psycopg2, against).quick(),
-        row("openssl-1.1.0i", "1.1.0i", crate_of_openssl("openssl", "110.0.7"), "libssl.so", against),
+        row("openssl-1.0.2k", "1.0.2k", wheel("psycopg2", "2.7.1", ("36", OLD)), psycopg2, old),
+        row("openssl-1.0.2r", "1.0.2r", wheel("psycopg2-binary", "2.8", ("36", OLD)), psycopg2, old).quick(),
+        row("openssl-1.1.0i", "1.1.0i", crate_of_openssl("openssl", "110.0.7"), "libssl.so", old),
         row("openssl-1.1.1b", "1.1.1b", wheel("psycopg2-binary", "2.8.2", ("36", OLD)), psycopg2, PEER),
         row("openssl-1.1.1d", "1.1.1d", wheel("psycopg2-binary", "2.8.4", ("36", OLD)), psycopg2, PEER),
         row("openssl-1.1.1k", "1.1.1k", wheel("psycopg2-binary", "2.9.1", ("36", NEW)), binary, PEER),
@@ -162,8 +167,13 @@ pub(super) fn boringssl() -> Vec<Target> {
 #[rustfmt::skip] // a table
 pub(super) fn libressl() -> Vec<Target> {
     let row = of("libressl");
+    let of_today = built("libressl-ways", "libtls-sys", "1.2.0");
     vec![
-        row("libressl-2.0.0", "2.0.0", built("libressl-crate", "libressl-pnacl-sys", "2.1.6"), "libssl.so", Run::PeerAgainstSystem),
+        row("libressl-2.0.0", "2.0.0", built("libressl-crate", "libressl-pnacl-sys", "2.1.6"), "libssl.so", against(Only12, Only12)),
+        row("libressl-3.1.0", "3.1.0", of_today, "libssl.so", against(Both, Only12)).on(Alike),
+        row("libressl-3.1.0-server", "3.1.0, its server of TLS 1.3 switched on", of_today, "server/libssl.so", against(Both, Both)),
+        row("libressl-3.1.0-inlined", "the same, inlined and optimised at link time", of_today, "inlined/libssl.so", against(Both, Both)),
+        row("libressl-3.1.0-static", "3.1.0, with its libcrypto in one stripped library", of_today, "static/libssl.so", against(Both, Only12)),
     ]
 }
 
