@@ -3,7 +3,7 @@
 use crate::code::{self, Root, Value};
 use crate::elf::{Address, Elf};
 use crate::library::{
-    Library, Recognised, expand_label, handshakes, key_block, ssl_api, version_after,
+    Library, Recognised, expand_label, handshakes, key_block, sink, ssl_api, version_after,
 };
 use crate::plan::{Family, Missing, Plan, Probe, Role};
 
@@ -14,6 +14,12 @@ const OWN: &[&str] = &[
     "SSL_CTX_load_verify_mem",
     "SSL_CTX_use_certificate_chain_mem",
 ];
+
+/// Before its version.
+const TEXT: &str = "LibreSSL ";
+
+/// What its errors name.
+const SOURCE: &str = "ssl_lib.c";
 
 /// What the reading of a hello may fail with in a server: `ssl/tls13_server.c`.
 const HELLO_ERROR: &str = "no shared cipher found";
@@ -28,17 +34,21 @@ impl Library for LibreSsl {
     }
 
     fn needles(&self) -> &'static [&'static str] {
-        &["SSL_read"]
+        &["SSL_read", TEXT]
     }
 
     fn recognise(&self, elf: &Elf<'_>) -> Option<Recognised> {
-        elf.symbols.get("SSL_read")?;
-        let version = version_after(elf, "LibreSSL ", 2);
-        let by = if let Some(version) = &version {
-            format!("SSL_read, and the text \"LibreSSL {version}\"")
-        } else {
-            let own = OWN.iter().find_map(|name| elf.symbols.get(name))?;
-            format!("SSL_read and {} in {}", own.name, own.source)
+        let version = version_after(elf, TEXT, 2);
+        let by = match (elf.symbols.get("SSL_read"), &version) {
+            (Some(_), Some(version)) => format!("SSL_read, and the text \"{TEXT}{version}\""),
+            (Some(_), None) => {
+                let own = OWN.iter().find_map(|name| elf.symbols.get(name))?;
+                format!("SSL_read and {} in {}", own.name, own.source)
+            }
+            (None, Some(version)) if is_within(elf) => {
+                format!("the text \"{TEXT}{version}\", beside {SOURCE} and the label of key blocks")
+            }
+            (None, _) => return None,
         };
         Some(Recognised { by, version })
     }
@@ -53,6 +63,14 @@ impl Library for LibreSsl {
         }
         plan
     }
+}
+
+/// Whether an image without names holds the library: many a program only says what it was built with.
+fn is_within(elf: &Elf<'_>) -> bool {
+    key_block::has_label(elf)
+        && !sink::has_labels(elf)
+        && !elf.find_text(SOURCE, 1).is_empty()
+        && version_after(elf, "OpenSSL ", 3).is_none()
 }
 
 /// TLS 1.3 is a stack of its own, which derives its secrets without knowing the connection.

@@ -2,9 +2,10 @@
 
 use crate::analyze;
 use crate::elf::Elf;
+use crate::fixture::schedule::schedule_and;
 use crate::fixture::{self, READ_EX, SINK, at};
 use crate::library;
-use crate::plan::{Arch, FieldPath, Plan, Role, SinkAbi};
+use crate::plan::{Arch, Family, FieldPath, Plan, Role, SinkAbi};
 
 fn plan(arch: Arch) -> Plan {
     analyze(&fixture::library(arch)).expect("the miniature has a plan")
@@ -78,5 +79,29 @@ fn what_is_not_there_is_said() {
             plan.missing.iter().any(|missing| missing.what == name),
             "{name}"
         );
+    }
+}
+
+#[test]
+fn libressl_without_names_is_told_by_its_texts_and_what_is_lost_is_said() {
+    const OWN: &[u8] = b"\0LibreSSL 3.1.0\0key expansion\0ssl_lib.c\0";
+    for arch in [Arch::X86_64, Arch::Aarch64] {
+        let plan = analyze(&schedule_and(arch, OWN)).expect("a plan");
+        assert_eq!(plan.family, Family::LibreSsl, "{arch}");
+        assert_eq!(plan.version.as_deref(), Some("3.1.0"), "{arch}");
+        for what in ["`SSL_read`", "secrets", "secrets of TLS 1.3"] {
+            let said = plan.missing.iter().any(|missing| missing.what == what);
+            assert!(said, "{arch}: {what}: {:?}", plan.missing);
+        }
+        // A program that says what it was built with, and OpenSSL with such a text.
+        let others: [&[u8]; 3] = [
+            b"\0LibreSSL 3.1.0\0ssl_lib.c\0",
+            b"\0LibreSSL 3.1.0\0key expansion\0",
+            b"\0LibreSSL 3.1.0\0key expansion\0ssl_lib.c\0OpenSSL 1.1.0i  14 Aug 2018\0",
+        ];
+        for other in others {
+            let family = analyze(&schedule_and(arch, other)).map(|plan| plan.family);
+            assert_ne!(family.ok(), Some(Family::LibreSsl), "{arch}");
+        }
     }
 }
