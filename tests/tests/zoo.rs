@@ -6,7 +6,10 @@ use std::path::Path;
 use tlscope_tests::SYSTEM_LIBSSL;
 use tlscope_tests::Scene;
 use tlscope_tests::scene::artifacts;
+use tlscope_tests::zoo::fetch::fetch;
 use tlscope_tests::zoo::go::{Facts, Toolchain, WAYS};
+use tlscope_tests::zoo::plan::Plan;
+use tlscope_tests::zoo::targets::named;
 use tlscope_tests::zoo::{Row, TARGETS, examine, examine_file, report};
 
 #[track_caller]
@@ -43,6 +46,41 @@ fn boringssl_with_symbols() {
 #[test]
 fn boringssl_static_and_stripped() {
     check("grpcio-1.85.1");
+}
+
+/// Who reads and who writes is told by the errors they report; secrets are found without them.
+#[test]
+fn what_is_not_told_for_sure_is_missing_by_name_and_secrets_stay() {
+    const UNINITIALIZED: u8 = 226;
+    const MOV_TO_EDX: u8 = 0xba;
+    let scene = Scene::new("zoo-unsure");
+    let target = named("grpcio-1.85.1").expect("a target of the table");
+    let image = fetch(target).image;
+    let mut bytes = fs::read(&image).expect("the image");
+    let mut broken = 0;
+    for at in 0..bytes.len() - 5 {
+        if bytes[at..at + 5] == [MOV_TO_EDX, UNINITIALIZED, 0, 0, 0] {
+            bytes[at + 1] += 1;
+            broken += 1;
+        }
+    }
+    assert!(
+        broken > 0,
+        "no code reports that a connection is not set up"
+    );
+    let copy = scene.fresh("cygrpc.so");
+    fs::write(&copy, bytes).expect("a copy");
+    let (whole, plan) = (Plan::of(&image), Plan::of(&copy));
+    let lacks = |plan: &Plan, name: &str| plan.missing.iter().any(|m| m.what == name);
+    for name in ["`SSL_read`", "`SSL_write`"] {
+        assert!(!lacks(&whole, name), "{:?}", whole.missing);
+        assert!(lacks(&plan, name), "{name}: {:?}", plan.missing);
+    }
+    assert!(!plan.has_data(), "{:?}", plan.probes);
+    let sink = |plan: &Plan| plan.probe("secret_sink").expect("a sink").address;
+    assert_eq!(sink(&plan), sink(&whole));
+    let random = |plan: &Plan| plan.layout.client_random.clone().expect("a random").path;
+    assert_eq!(random(&plan), random(&whole));
 }
 
 #[test]
