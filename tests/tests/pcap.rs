@@ -362,6 +362,8 @@ fn the_structure_of_the_file() {
 #[test]
 fn packets_of_one_process() {
     let scene = Scene::new("pcap-pid");
+    // Of a user whom no other program has: a daemon of `nobody` may talk too.
+    let user = 600_000 + std::process::id();
     for (object, by_user) in [(1, false), (2, false), (1, true)] {
         let peer = |user: Option<u32>| {
             let peer = Peer::default()
@@ -371,10 +373,10 @@ fn packets_of_one_process() {
             user.map_or(peer.clone(), |user| peer.as_user(user))
                 .start(&scene)
         };
-        let (mut wanted, mut other) = (peer(Some(65534)), peer(None));
+        let (mut wanted, mut other) = (peer(Some(user)), peer(None));
         let tlscope = Tlscope::pcap("lo").object(object);
         let tlscope = if by_user {
-            tlscope.args(["--uid", "65534"])
+            tlscope.with("uid", user)
         } else {
             tlscope.pid(wanted.pid)
         };
