@@ -168,9 +168,10 @@ fn programs_in_containers_on_overlays_are_captured_once() {
 #[test]
 fn a_claim_that_does_not_fit_is_contradicted_and_not_followed() {
     let scene = Scene::new("claims");
-    let wrong: [&[&str]; 3] = [
+    let wrong: [&[&str]; 4] = [
         &["--android", "--androidver", "13"],
         &["--ssl-version", "openssl 1.1.1"],
+        &["--ssl-version", "openssl_3_5"],
         &["--ssl-version", "boringssl"],
     ];
     let fitting: [&[&str]; 1] = [&["--ssl-version", "openssl 3.0.x"]];
@@ -198,8 +199,31 @@ fn a_claim_that_does_not_fit_is_contradicted_and_not_followed() {
     for refused in [
         &["--androidver", "13"][..],
         &["--android", "--androidver", "11"],
+        &["--ssl-version", "wolfssl"],
+        &["--ssl-version", "openssl foobar"],
     ] {
         let finished = Tlscope::json().args(refused).run(&scene);
         assert_eq!(finished.code(), Some(2), "{refused:?}: {}", finished.stderr);
     }
+}
+
+/// Libssl alone does not tell its version: that is in the libcrypto beside it.
+#[test]
+fn a_claim_that_cannot_be_checked_is_said_to_be_unchecked() {
+    let scene = Scene::new("unchecked");
+    let library = copy(&scene, "alone/libssl.so.3");
+    let tlscope = Tlscope::json()
+        .with("libssl", library.display())
+        .args(["--ssl-version", "openssl_3_5"]);
+    let capture = tlscope.start(&scene);
+    let talk = Peer::on(&library).run(&scene);
+    let captured = capture.stop();
+    let said = &captured.finished.stderr;
+    assert!(
+        said.contains(
+            "--ssl-version \"openssl_3_5\" could not be checked: the image holds OpenSSL"
+        ),
+        "{said}"
+    );
+    talk.assert_captured(&captured.records());
 }

@@ -10,6 +10,8 @@ use std::str::FromStr;
 use clap::{Parser, Subcommand, ValueEnum};
 use tlscope_core::filter::StatusRange;
 
+use crate::capture::claim::SslVersion;
+
 /// Shows what TLS hides: plaintext and TLS secrets of running programs, by eBPF
 /// uprobes. No CA certificate, no change to the program, no restart.
 ///
@@ -68,13 +70,13 @@ pub(crate) struct TlsArgs {
     #[arg(long)]
     pub(crate) android: bool,
 
-    /// With --android: the Android version; decides nothing
+    /// With --android: the Android version; decides nothing, and no library tells it
     #[arg(long, value_name = "N", requires = "android", value_parser = clap::value_parser!(u8).range(12..=16))]
     pub(crate) androidver: Option<u8>,
 
     /// Say which library it is, as in "openssl 3.0.x" or "boringssl"; checked as --android is
     #[arg(long, value_name = "NAME")]
-    pub(crate) ssl_version: Option<String>,
+    pub(crate) ssl_version: Option<SslVersion>,
 
     #[command(flatten)]
     pub(crate) capture: CaptureArgs,

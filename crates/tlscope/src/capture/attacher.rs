@@ -90,8 +90,8 @@ impl Attacher {
 
     fn attach_plan(&self, image: &Image, plan: &Plan) -> Option<AttachedImage> {
         let (title, shown) = (images::title(plan), &image.shown);
-        if let Some(contradiction) = self.claim.contradiction(plan) {
-            eprintln!("tlscope: {shown}: {contradiction}; the plan is made from its code");
+        if let Some(objection) = self.claim.objection(plan) {
+            eprintln!("tlscope: {shown}: {objection}; the plan is made from its code");
         }
         for missing in &plan.missing {
             let Missing { what, why } = missing;
