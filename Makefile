@@ -59,11 +59,15 @@ demo:
 
 test: lint unit e2e kernels-quick
 
+# The fuzz targets are a workspace of their own; what runs them, libFuzzer in C++, is not built here.
 lint:
 	@scripts/packages.sh $(TEST_PACKAGES)
 	$(CARGO) fmt --all --check
 	clang-format-19 --dry-run --Werror crates/tlscope-probe/bpf/*.[ch]
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	CUSTOM_LIBFUZZER_PATH=/unbuilt/libfuzzer.a CARGO_TARGET_DIR="$(abspath $(TARGET))" \
+		$(CARGO) clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
 
 unit:

@@ -20,19 +20,14 @@ struct Packets(u64);
 
 impl BlockOutput for Packets {
     fn is_full(&self, now: Timestamp) -> bool {
-        now.0 % 64 == 0
+        now.0.is_multiple_of(64)
     }
 
     fn next_file(&mut self, _number: FileNumber, _now: Timestamp) -> io::Result<NextFile> {
         Ok(NextFile::Begun { replaced: None })
     }
 
-    fn write(
-        &mut self,
-        _file: FileNumber,
-        block: [&[u8]; 3],
-        kind: BlockKind,
-    ) -> io::Result<bool> {
+    fn write(&mut self, _file: FileNumber, block: [&[u8]; 3], kind: BlockKind) -> io::Result<bool> {
         let block = block.concat();
         let length = (block.len() as u32).to_ne_bytes();
         assert_eq!(block[4..8], length);

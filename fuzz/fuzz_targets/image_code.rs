@@ -1,6 +1,7 @@
 //! Machine code that we did not write, of both architectures: decoders, walks, call graphs.
 #![no_main]
 
+#[allow(dead_code)]
 #[path = "../../crates/tlscope-image/tests/corpus/around.rs"]
 mod around;
 

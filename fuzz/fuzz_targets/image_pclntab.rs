@@ -1,6 +1,7 @@
 //! Go's function table, types, module data and build information, of all releases.
 #![no_main]
 
+#[allow(dead_code)]
 #[path = "../../crates/tlscope-image/tests/corpus/around.rs"]
 mod around;
 

@@ -23,7 +23,7 @@ pub fn container(pid: u32) -> Option<Container> {
 }
 
 /// A line per hierarchy, `id:controllers:path`; version 2 has one line.
-fn of_groups(groups: &str) -> Option<Container> {
+pub(crate) fn of_groups(groups: &str) -> Option<Container> {
     let mut paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     paths.find_map(of_path)
 }

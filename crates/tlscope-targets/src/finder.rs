@@ -9,6 +9,7 @@ mod loader;
 mod maps;
 mod overlay;
 mod roots;
+pub mod texts;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;

@@ -14,7 +14,7 @@ mod process;
 mod socket;
 
 pub use container::{Container, container};
-pub use finder::{Finder, RootFiles, ScanError, ScanReport};
+pub use finder::{Finder, RootFiles, ScanError, ScanReport, texts};
 pub use image::{FoundBy, ImageId, Layer, NamedError, Target, beside, named, open_file};
 pub use names::{GNUTLS, NSS, NamePattern, OPENSSL, Search};
 pub use process::{Life, ProcessInfo, descendants, life, process};

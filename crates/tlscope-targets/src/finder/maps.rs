@@ -39,7 +39,10 @@ fn parse_line(line: &[u8]) -> Option<Mapping<'_>> {
     let ino = std::str::from_utf8(fields.next()?).ok()?;
     let rest = fields.next()?;
     let path = &rest[rest.iter().position(|&b| b != b' ')?..];
-    if path.first() != Some(&b'/') || !range.contains('-') {
+    // It becomes a name below `/proc/PID/map_files`.
+    let (start, end) = range.split_once('-')?;
+    let is_hex = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_hexdigit());
+    if path.first() != Some(&b'/') || !is_hex(start) || !is_hex(end) {
         return None;
     }
     let (major, minor) = dev.split_once(':')?;

@@ -10,6 +10,9 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
+/// An overlay has 500 at most, but may be mounted many times over at one place.
+pub(super) const LAYERS_MAX: usize = 2048;
+
 /// What tells the overlay that a file was met on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Above {
@@ -37,6 +40,7 @@ pub(super) fn layer_paths(mountinfo: &[u8], above: Above, path: &[u8]) -> Vec<Ve
                 .into_iter()
                 .map(move |layer| [&layer[..], b"/", &inside].concat())
         })
+        .take(LAYERS_MAX)
         .collect()
 }
 
@@ -176,6 +180,13 @@ mod tests {
         assert!(layer_paths(MOUNTS, Above::Device((254, 0)), b"/libssl.so").is_empty());
         assert!(layer_paths(MOUNTS, Above::Mount(22), b"/libssl.so").is_empty());
         assert!(layer_paths(MOUNTS, Above::Device((0, 39)), b"/run/c 12/libssl.so").is_empty());
+    }
+
+    #[test]
+    fn an_overlay_that_is_mounted_many_times_over_has_an_end() {
+        let mounts = MOUNTS.repeat(LAYERS_MAX);
+        let paths = layer_paths(&mounts, Above::Device((0, 39)), b"/run/c 1/x");
+        assert_eq!(paths.len(), LAYERS_MAX);
     }
 
     #[test]
