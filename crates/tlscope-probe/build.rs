@@ -2,6 +2,7 @@
 //! (CO-RE, ring buffers) and the noncore object (no BTF needed, kernel 4.18).
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,9 +29,18 @@ fn main() {
     println!("cargo::rerun-if-env-changed=CLANG");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let clang = find_clang();
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it");
+    let (ours, other) = match arch.as_str() {
+        "x86_64" => ("x86", "arm64"),
+        "aarch64" => ("arm64", "x86"),
+        other => panic!("tlscope runs on x86_64 and aarch64, not on {other:?}"),
+    };
     for object in &OBJECTS {
-        compile(&clang, object, &out);
+        compile(&clang, object, ours, &out);
     }
+    // Tests prove the other architecture's noncore object too, and compile it by these words.
+    let words = [vec![clang], arguments(&OBJECTS[1], other)].concat();
+    fs::write(out.join("noncore-other.words"), words.join("\n")).expect("OUT_DIR can be written");
 }
 
 /// Newest first: clang 15 is the oldest that compiles the programs.
@@ -46,30 +56,10 @@ fn find_clang() -> String {
         .expect("no clang found: install the package clang-19, or set CLANG to its path")
 }
 
-fn compile(clang: &str, object: &Object, out: &Path) {
-    let arch = match env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
-        Ok("x86_64") => "x86",
-        Ok("aarch64") => "arm64",
-        other => panic!("tlscope runs on x86_64 and aarch64, not on {other:?}"),
-    };
-    // Set by libbpf-sys (`links = "bpf"`): the headers of the libbpf it vendors.
-    let libbpf = env::var("DEP_BPF_INCLUDE").expect("libbpf-sys exports its headers");
-    let host = env::var("HOST").expect("cargo sets HOST");
-    // Debian keeps <asm/types.h> in the multiarch folder of the build machine.
-    let multiarch = format!("/usr/include/{}", host.replace("-unknown", ""));
+fn compile(clang: &str, object: &Object, arch: &str, out: &Path) {
     let status = Command::new(clang)
-        .args(["-g", "-O2", "-target", "bpf", "-std=gnu11"])
-        .args([
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-Wno-unused-parameter",
-            "-Wno-sign-compare",
-        ])
-        .arg(format!("-D__TARGET_ARCH_{arch}"))
-        .args(object.flags)
-        .args(["-I", &libbpf, "-I", "bpf", "-idirafter", &multiarch])
-        .args(["-c", "bpf/tlscope.bpf.c", "-o"])
+        .args(arguments(object, arch))
+        .arg("-o")
         .arg(out.join(format!("{}.bpf.o", object.name)))
         .status()
         .expect("clang can be run");
@@ -78,4 +68,33 @@ fn compile(clang: &str, object: &Object, out: &Path) {
         "{clang} could not compile the {} object",
         object.name
     );
+}
+
+/// All but where the object goes.
+fn arguments(object: &Object, arch: &str) -> Vec<String> {
+    // Set by libbpf-sys (`links = "bpf"`): the headers of the libbpf it vendors.
+    let libbpf = env::var("DEP_BPF_INCLUDE").expect("libbpf-sys exports its headers");
+    let host = env::var("HOST").expect("cargo sets HOST");
+    // Debian keeps <asm/types.h> in the multiarch folder of the build machine.
+    let multiarch = format!("/usr/include/{}", host.replace("-unknown", ""));
+    let arch = format!("-D__TARGET_ARCH_{arch}");
+    let first = ["-g", "-O2", "-target", "bpf", "-std=gnu11"];
+    let warnings = [
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-unused-parameter",
+        "-Wno-sign-compare",
+    ];
+    let places = ["-I", &libbpf, "-I", "bpf", "-idirafter", &multiarch];
+    let source = ["-c", "bpf/tlscope.bpf.c"];
+    let parts = [
+        &first[..],
+        &warnings,
+        &[&arch],
+        object.flags,
+        &places,
+        &source,
+    ];
+    parts.concat().into_iter().map(str::to_owned).collect()
 }

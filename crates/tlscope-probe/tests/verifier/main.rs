@@ -1,8 +1,10 @@
-//! Whether the verifier of kernel 4.19 takes the noncore object. No such kernel is at hand, and
+//! Whether the verifier of kernel 4.19 takes the noncore objects. No such kernel is at hand, and
 //! those that are forgive what it does not: this is its rules, and it has to refuse what broke them.
 
 mod machine;
 mod number;
+#[path = "../objects/mod.rs"]
+mod objects;
 mod opcode;
 mod state;
 
@@ -10,22 +12,15 @@ use std::collections::BTreeMap;
 
 use machine::{Instruction, Machine, Map};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SymbolKind};
-use tlscope_probe::ObjectKind;
+use objects::{NONCORE, Noncore};
 
 const INSTRUCTION: usize = 8;
-/// What a program may read of `struct pt_regs`, and of a raw tracepoint's twelve arguments.
-const REGISTERS: i64 = if cfg!(target_arch = "x86_64") {
-    168
-} else {
-    272
-};
+/// What a program may read of a raw tracepoint: its twelve arguments.
 const ARGUMENTS: i64 = 96;
 
 /// Of the object: sizes by name, in an order of their own.
-fn maps() -> (Vec<String>, Vec<Map>) {
-    let object = libbpf_rs::ObjectBuilder::default()
-        .open_memory(ObjectKind::Noncore.bytes())
-        .expect("opening needs no privilege");
+fn maps(noncore: &Noncore) -> (Vec<String>, Vec<Map>) {
+    let object = noncore.opened();
     let maps = object.maps().map(|map| {
         let (key, value) = (map.key_size(), map.value_size());
         (
@@ -38,8 +33,13 @@ fn maps() -> (Vec<String>, Vec<Map>) {
 
 #[test]
 fn the_verifier_of_4_19_takes_every_program() {
-    let (names, maps) = maps();
-    let file = object::File::parse(ObjectKind::Noncore.bytes()).expect("an ELF file");
+    NONCORE.iter().for_each(assert_taken);
+}
+
+#[track_caller]
+fn assert_taken(noncore: &Noncore) {
+    let (names, maps) = maps(noncore);
+    let (file, arch) = (noncore.file(), noncore.arch);
     let (mut seen, mut most) = (0, 0);
     for section in file
         .sections()
@@ -60,7 +60,7 @@ fn the_verifier_of_4_19_takes_every_program() {
         let context = if section.name().is_ok_and(|name| name.starts_with("raw")) {
             ARGUMENTS
         } else {
-            REGISTERS
+            noncore.registers
         };
         let programs = file.symbols().filter(|symbol| {
             symbol.kind() == SymbolKind::Text && symbol.section_index() == Some(section.index())
@@ -72,13 +72,13 @@ fn the_verifier_of_4_19_takes_every_program() {
             let own = own.map(|(at, map)| (at - start, *map)).collect();
             let verified = Machine::new(&code[start..end], &maps, &own, context).verify();
             let name = program.name().expect("a name");
-            let looked_at = verified.unwrap_or_else(|why| panic!("{name}: {why}"));
+            let looked_at = verified.unwrap_or_else(|why| panic!("{arch} {name}: {why}"));
             most = most.max(looked_at);
             seen += 1;
         }
     }
-    assert!(seen > 50, "{seen} programs");
-    println!("{seen} programs, at most {most} of 131072 instructions looked at");
+    assert!(seen > 50, "{arch}: {seen} programs");
+    println!("{arch}: {seen} programs, at most {most} of 131072 instructions looked at");
 }
 
 /// One map, of four frames of 72 bytes behind a head of 8.
@@ -100,7 +100,7 @@ fn verify(code: &[(u8, u8, u8, i16, i32)]) -> Result<usize, String> {
         .enumerate()
         .filter(|(_, one)| one.opcode == 0x18);
     let loaded = loads.map(|(at, _)| (at, 0)).collect();
-    Machine::new(&code, &MAPS, &loaded, REGISTERS).verify()
+    Machine::new(&code, &MAPS, &loaded, NONCORE[0].registers).verify()
 }
 
 type Code = Vec<(u8, u8, u8, i16, i32)>;
