@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tlscope_tests::program::must;
+use tlscope_tests::zoo::TARGETS;
 
 /// What each crate may depend on among ours: DESIGN section 2, and the tests on none.
 const ARROWS: [(&str, &[&str]); 6] = [
@@ -198,6 +199,29 @@ fn the_two_commands_of_the_readme_exist() {
         ci.lines().any(|line| line == "make test"),
         ".ci/run does not run make test"
     );
+}
+
+/// `make zoo` writes a row for each target, in the order of the table.
+#[test]
+fn the_pages_of_libraries_and_of_go_list_every_target() {
+    for (page, is_go) in [("docs/libraries.md", false), ("docs/go.md", true)] {
+        let text = fs::read_to_string(root().join(page)).expect("a page");
+        let rows = text
+            .lines()
+            .skip_while(|line| !line.starts_with("| target |"));
+        let rows = rows.skip(2).map_while(|line| line.strip_prefix("| "));
+        let listed: Vec<_> = rows.filter_map(|row| row.split(" |").next()).collect();
+        let targets = TARGETS.iter().filter(|t| (t.family == "go") == is_go);
+        let targets: Vec<_> = targets.map(|target| target.name).collect();
+        let lacking: Vec<_> = targets.iter().filter(|t| !listed.contains(t)).collect();
+        let gone: Vec<_> = listed.iter().filter(|t| !targets.contains(t)).collect();
+        let fresh = lacking.is_empty() && gone.is_empty();
+        assert!(
+            fresh,
+            "{page}: run `make zoo`: {lacking:?} lack, {gone:?} are gone"
+        );
+        assert_eq!(listed, targets, "{page}: the order of the table");
+    }
 }
 
 /// Our source files with these endings.
