@@ -3,8 +3,11 @@
 //!
 //! `STYLES` drives the tests of `tests/flows.rs` and is the table of docs/flows.md.
 
+mod packets;
 mod servers;
 mod sockets;
+
+pub use packets::assert_packets_named;
 
 use std::fs;
 use std::path::{Path, PathBuf};

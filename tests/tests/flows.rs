@@ -3,7 +3,7 @@
 use std::{env, fs};
 
 use tlscope_tests::Scene;
-use tlscope_tests::flows::{Group, Way, assert_group, page};
+use tlscope_tests::flows::{Group, Way, assert_group, assert_packets_named, page};
 
 #[track_caller]
 fn assert_groups(name: &str, group: Group) {
@@ -51,6 +51,17 @@ fn postgres_has_the_sockets_of_its_backends() {
 #[test]
 fn a_connection_older_than_the_capture_has_its_data_and_address() {
     assert_groups("flows-older", Group::Older);
+}
+
+/// As text has it; packets have no descriptor.
+#[test]
+fn packets_name_whoever_uses_their_socket() {
+    for (name, group) in [
+        ("flows-library-packets", Group::Library),
+        ("flows-haproxy-packets", Group::Haproxy),
+    ] {
+        assert_packets_named(&Scene::new(name), group);
+    }
 }
 
 #[test]
