@@ -6,6 +6,7 @@ use crate::keylog::KeyLog;
 use crate::nss::NssPeer;
 use crate::peer::{Peer, RunningPeer};
 use crate::program::Program;
+use crate::records::Records;
 use crate::scene::Scene;
 use crate::{Digest, Tlscope, gnutls, go};
 
@@ -101,6 +102,24 @@ impl Waiting {
         Mixture {
             ends: of_talks.chain(of_go).collect(),
             keylog: logs.fold(KeyLog::read(&self.go_log), |all, log| all.union(&log)),
+        }
+    }
+}
+
+impl Mixture {
+    /// Every byte of every end, where it says that it sent and received it.
+    #[track_caller]
+    pub fn assert_captured(&self, records: &Records) {
+        assert_eq!(self.ends.len(), 7, "two each, and a server");
+        records.assert_lossless();
+        for end in &self.ends {
+            let shown = records.between(end.pid, &end.local, &end.remote);
+            let digests = [shown.received.digest(), shown.sent.digest()];
+            assert_eq!(
+                (&digests, shown.fd),
+                (&end.streams, Some(end.fd)),
+                "{end:?}"
+            );
         }
     }
 }

@@ -51,16 +51,7 @@ fn what_every_library_does_comes_in_the_order_of_time() {
 fn disorder(scene: &Scene) -> Option<Vec<String>> {
     let (mixture, captured) = captured(scene, &["--json"]);
     let records = captured.records();
-    records.assert_lossless();
-    for end in &mixture.ends {
-        let shown = records.between(end.pid, &end.local, &end.remote);
-        let digests = [shown.received.digest(), shown.sent.digest()];
-        assert_eq!(
-            (&digests, shown.fd),
-            (&end.streams, Some(end.fd)),
-            "{end:?}"
-        );
-    }
+    mixture.assert_captured(&records);
     let text = captured.finished.text();
     let lines = text
         .lines()

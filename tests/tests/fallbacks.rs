@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
+use tlscope_tests::mixture::{Mixture, Waiting};
 use tlscope_tests::pcap::PacketCapture;
 use tlscope_tests::program::{must, tool};
-use tlscope_tests::{KIB, MIB, Peer, SYSTEM_LIBSSL, Scene, Tlscope};
+use tlscope_tests::{Captured, KIB, MIB, Peer, SYSTEM_LIBSSL, Scene, Tlscope, go};
 
 const UNABLE: Option<i32> = Some(3);
 
@@ -73,6 +74,29 @@ fn every_attach_mode_captures_the_same() {
             assert_eq!(finished.code(), UNABLE, "{}", finished.stderr);
         }
     }
+}
+
+/// Go's returns are entries of their own, and NSS is several images.
+#[test]
+fn every_library_captures_the_same_by_the_oldest_attach_modes() {
+    let scene = Scene::new("attach-libraries");
+    for mode in ["single", "tracefs"] {
+        let (mixture, captured) = mixed(&scene, mode, &["--json"]);
+        mixture.assert_captured(&captured.records());
+        let (mixture, captured) = mixed(&scene, mode, &["-m", "keylog", "-k", "-"]);
+        captured.keylog().assert_is(&mixture.keylog);
+    }
+}
+
+/// Programs on OpenSSL, GnuTLS, NSS and Go under one capture.
+#[track_caller]
+fn mixed(scene: &Scene, mode: &str, flags: &[&str]) -> (Mixture, Captured) {
+    let waiting = Waiting::start(scene, &go::STRIPPED.program());
+    let tlscope = Tlscope::new("all").args(["-b", "1", "--attach", mode]);
+    let tlscope = waiting.watched_by(tlscope.args(flags));
+    let capture = with_tracefs(tlscope).start(scene);
+    let mixture = waiting.talk(scene);
+    (mixture, capture.stop())
 }
 
 /// By then tlscope has given up the privileges that it believes to need no more.
