@@ -10,10 +10,12 @@ use std::process::Command;
 use rustix::process::Signal;
 use tlscope_tests::capture::binary;
 use tlscope_tests::certificates::certificates;
+use tlscope_tests::keylog::KeyLog;
 use tlscope_tests::openssl::{SClient, SServer};
-use tlscope_tests::pcap::PacketCapture;
+use tlscope_tests::pcap::{PacketCapture, PcapFile};
+use tlscope_tests::peer::RunningPeer;
 use tlscope_tests::program::{run, tool};
-use tlscope_tests::{Capture, KIB, Peer, Scene, Tlscope, wait};
+use tlscope_tests::{Capture, Captured, Digest, KIB, Peer, Scene, Tlscope, wait};
 
 const CAP_BPF: u64 = 1 << 39;
 const CAP_CHECKPOINT_RESTORE: u64 = 1 << 40;
@@ -177,6 +179,14 @@ fn packets_in_turn_leave_the_right_to_create_files() {
     assert!(Path::new(&next).exists(), "no {next}");
 }
 
+/// A directory in which another user's captures find what they need.
+fn open_scene(name: &str) -> Scene {
+    let scene = Scene::new(name);
+    let open = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(scene.directory(), open).expect("a directory for all");
+    scene
+}
+
 /// A user with these capabilities and no others: a copy of tlscope that it may run.
 fn as_user(scene: &Scene, capabilities: &str) -> Command {
     let copy = scene.fresh("tlscope");
@@ -192,27 +202,34 @@ fn as_user(scene: &Scene, capabilities: &str) -> Command {
 
 #[track_caller]
 fn start_as_user(scene: &Scene, capabilities: &str, words: &[&str]) -> Capture {
+    started(scene, as_user(scene, capabilities), words)
+}
+
+#[track_caller]
+fn started(scene: &Scene, mut command: Command, words: &[&str]) -> Capture {
     let ready = scene.fresh("ready");
-    let mut command = as_user(scene, capabilities);
     command.args(words).arg("--ready-file").arg(&ready);
     Capture::started(scene, command, &ready)
+}
+
+/// The same with a /proc of its own.
+fn with_proc(options: &str, command: &Command) -> Command {
+    let mut mounted = tool("unshare", "util-linux");
+    mounted.args(["--mount", "sh", "-c"]);
+    mounted.arg(format!(
+        "mount -t proc -o {options} proc /proc && exec \"$0\" \"$@\""
+    ));
+    mounted.arg(command.get_program()).args(command.get_args());
+    mounted
 }
 
 /// That it is not shown does not mean that it has ended.
 #[test]
 fn a_process_that_proc_hides_keeps_its_connections() {
-    let scene = Scene::new("hidden");
-    let open = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(scene.directory(), open).expect("a directory for all");
-    let ready = scene.fresh("ready");
-    let mut hidden = tool("unshare", "util-linux");
-    hidden.args(["--mount", "sh", "-c"]);
-    hidden.arg("mount -t proc -o hidepid=2 proc /proc && exec \"$0\" \"$@\"");
+    let scene = open_scene("hidden");
+    let words = ["tls", "--json", "--libssl", tlscope_tests::SYSTEM_LIBSSL];
     let user = as_user(&scene, ",+bpf,+perfmon");
-    hidden.arg(user.get_program()).args(user.get_args());
-    hidden.args(["tls", "--json", "--libssl", tlscope_tests::SYSTEM_LIBSSL]);
-    hidden.arg("--ready-file").arg(&ready);
-    let mut capture = Capture::started(&scene, hidden, &ready);
+    let mut capture = started(&scene, with_proc("hidepid=2", &user), &words);
     let mut stays = Talking::start(&scene);
     let pid = stays.client.program().pid();
     stays.say("before\n");
@@ -263,9 +280,7 @@ impl Talking {
 /// A library that is named, in a place that is not for everybody.
 #[test]
 fn a_library_that_may_not_be_read_is_a_privilege_that_is_missing() {
-    let scene = Scene::new("unreadable");
-    let open = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(scene.directory(), open).expect("a directory for all");
+    let scene = open_scene("unreadable");
     let closed = scene.path("closed");
     fs::create_dir(&closed).expect("a directory");
     let [inside, beside] = [closed.join("libssl.so.3"), scene.path("libssl.so.3")];
@@ -288,20 +303,112 @@ fn a_library_that_may_not_be_read_is_a_privilege_that_is_missing() {
     }
 }
 
+const NAMED: [&str; 3] = ["tls", "--libssl", tlscope_tests::SYSTEM_LIBSSL];
+
 #[test]
 fn two_capabilities_capture_text_and_keys() {
-    let scene = Scene::new("capabilities");
-    let open = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(scene.directory(), open).expect("a directory for all");
-    let words = ["tls", "--json", "--libssl", tlscope_tests::SYSTEM_LIBSSL];
-    let capture = start_as_user(&scene, ",+bpf,+perfmon", &words);
+    let scene = open_scene("capabilities");
+    let text = [&NAMED[..], &["--json"]].concat();
+    let capture = start_as_user(&scene, ",+bpf,+perfmon", &text);
     settled(capture.pid(), CAP_BPF);
     let talk = Peer::default().run(&scene);
     talk.assert_captured(&capture.stop().records());
 
+    let keys = [&NAMED[..], &["-m", "keylog", "-k", "-"]].concat();
+    let capture = start_as_user(&scene, ",+bpf,+perfmon", &keys);
+    let peers = ["1.2", "1.3"].map(|tls| Peer::default().with("tls", tls).keylogs(&scene));
+    let logs = peers.iter().map(|peer| {
+        peer.run(&scene);
+        peer.logged()
+    });
+    let truth = logs.fold(KeyLog::default(), |all, log| all.union(&log));
+    let captured = capture.stop().keylog();
+    captured.of_connections_in(&truth).assert_is(&truth);
+
     let mut command = as_user(&scene, ",+perfmon");
-    command.args(words);
+    command.args(text);
     let finished = run(&scene, "tlscope", command);
     assert_eq!(finished.code(), Some(3), "{}", finished.stderr);
     assert!(finished.stderr.contains("CAP_BPF"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_third_capability_captures_packets() {
+    let scene = open_scene("capabilities-pcap");
+    let file = scene.path("capture.pcapng");
+    let mut peer = Peer::default().set("wait").start(&scene);
+    let filter = format!("tcp port {}", peer.port);
+    let path = file.to_str().expect("UTF-8");
+    let words = [&NAMED[..], &["-m", "pcap", "-i", "lo", "-w", path, &filter]].concat();
+    let capture = start_as_user(&scene, ",+bpf,+perfmon,+net_raw", &words);
+    settled(capture.pid(), CAP_BPF);
+    peer.go();
+    let talk = peer.finish();
+    drop(capture.stop());
+    let file = PcapFile::at(&file);
+    let side = talk.of("client").next().expect("a client");
+    let [(stream, client)] = &file.connections()[..] else {
+        panic!("not one connection: {:?}", file.connections());
+    };
+    assert_eq!(*client, side.local);
+    let texts = file.plaintext(*stream, client);
+    let texts = texts.map(|text| Digest::of(&text));
+    assert_eq!(texts, [side.sent(), side.received()]);
+
+    let mut command = as_user(&scene, ",+bpf,+perfmon");
+    command.args(words);
+    let finished = run(&scene, "tlscope", command);
+    assert_eq!(finished.code(), Some(3), "{}", finished.stderr);
+    let lacking = finished.stderr.contains("CAP_NET_RAW");
+    assert!(lacking, "{}", finished.stderr);
+}
+
+/// Of other users, with a library that is theirs alone, and with one that has no name any more.
+#[test]
+fn a_search_finds_with_its_capabilities_what_root_finds() {
+    let scene = open_scene("capabilities-search");
+    let [closed, gone] = ["closed/libssl.so.3", "gone/libssl.so.3"].map(|name| scene.path(name));
+    for library in [&closed, &gone] {
+        fs::create_dir(library.parent().expect("a directory")).expect("a directory");
+        fs::copy(tlscope_tests::SYSTEM_LIBSSL, library).expect("copy the library");
+    }
+    let closed_mode = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(&closed, closed_mode).expect("its mode");
+    let mut peers = [&closed, &gone].map(|path| Peer::on(path).set("wait").start(&scene));
+    fs::remove_file(&gone).expect("remove a library");
+    let all = ",+bpf,+perfmon,+sys_ptrace,+dac_read_search,+checkpoint_restore";
+    let capture = start_as_user(&scene, all, &["tls", "--json"]);
+    settled(
+        capture.pid(),
+        CAP_BPF | CAP_SYS_PTRACE | CAP_DAC_READ_SEARCH,
+    );
+    peers.iter_mut().for_each(RunningPeer::go);
+    let talks = peers.map(RunningPeer::finish);
+    let captured = capture.stop();
+    let records = captured.records();
+    for talk in &talks {
+        talk.assert_captured(&records);
+    }
+}
+
+/// On Linux 6.18 `CAP_PERFMON` reads maps of others, unless /proc keeps them to their users.
+#[test]
+fn processes_that_may_not_be_looked_into_are_counted() {
+    let scene = open_scene("unreadable-processes");
+    let told = |capabilities: &str| {
+        let user = as_user(&scene, capabilities);
+        let capture = started(&scene, with_proc("hidepid=1", &user), &["tls", "--json"]);
+        unreadable(&capture.stop())
+    };
+    // There may be some that nobody may look into. Our own process is root's.
+    let [few, many] = [",+bpf,+perfmon,+sys_ptrace", ",+bpf,+perfmon"].map(told);
+    assert!(many > few, "{many} without CAP_SYS_PTRACE, {few} with it");
+}
+
+/// How many processes tlscope said that it may not look into.
+fn unreadable(captured: &Captured) -> u32 {
+    let said = &captured.finished.stderr;
+    let before = said.split_once(" of the processes may not be looked into");
+    let number = before.and_then(|(before, _)| before.rsplit(' ').next());
+    number.map_or(0, |number| number.parse().expect("a number"))
 }
