@@ -39,8 +39,8 @@ boringssl() {
 # The half that knows TLS: boringssl_ssl TREE LINK-ARGUMENTS...
 boringssl_ssl() {
 	find "$1/ssl" -maxdepth 1 -name '*.cc' | grep -v _test >"$work/ssl.list"
-	compile ssl "$1" -g -fno-exceptions -fno-rtti
-	"${cross}g++" -shared -o "$to/libssl.so" "$work"/ssl/*.o "${@:2}"
+	compile ssl "$1" -g -fno-exceptions -fno-rtti $inlining
+	"${cross}g++" -shared -o "$to/libssl.so" "$work"/ssl/*.o $inlining "${@:2}"
 }
 
 # Compiles each line of LIST.list into LIST/: compile LIST TREE FLAGS...
@@ -196,7 +196,7 @@ for_aarch64() {
 	protect=-mbranch-protection=standard
 }
 
-cross='' protect=''
+cross='' protect='' inlining=''
 case $recipe in
 openssl)
 	vendor
@@ -219,6 +219,14 @@ boringssl-crate)
 	vendor
 	boringssl "$work/vendor/$package/deps/boringssl/src" "$work/vendor/$package/deps/boringssl/err_data.c"
 	;;
+boringssl-crate-inlined)
+	vendor
+	tree=$work/vendor/$package/deps/boringssl/src
+	# GCC leaves the sink whole unless all may grow, and then what derives would be gone as well.
+	inlining='-O3 -flto=auto -finline-limit=20000 --param inline-unit-growth=400'
+	sed -i 's/^static bool \(hkdf_expand_label\|derive_secret\)(/__attribute__((noinline)) &/' "$tree/ssl/tls13_enc.cc"
+	boringssl "$tree" "$tree/../err_data.c"
+	;;
 boringssl-crate-aarch64)
 	vendor
 	for_aarch64
@@ -228,6 +236,11 @@ boringssl-grpcio)
 	sdist
 	tree=$work/$package-$version/third_party/boringssl-with-bazel/src
 	boringssl "$tree" "$(find "$tree/gen/crypto" -name 'err_data.c*')"
+	;;
+boringssl-grpcio-aarch64)
+	sdist
+	for_aarch64
+	boringssl_ssl "$work/$package-$version/third_party/boringssl-with-bazel/src"
 	;;
 libressl-crate)
 	vendor

@@ -122,6 +122,10 @@ fn check_plan(
             compared.with.push("its twin");
         }
         Run::GoProgram(facts) => go::check_program(plan, facts),
+        Run::Peer(Tls::Only13) => {
+            let says = plan.missing.iter().any(|m| m.what == "secrets of TLS 1.2");
+            assert!(says, "what it lacks: {:?}", plan.missing);
+        }
         _ => {}
     });
     whole.and(truth).and(known)

@@ -38,6 +38,7 @@ impl Tls {
     pub fn versions(self) -> &'static [&'static str] {
         match self {
             Self::Only12 => &["1.2"],
+            Self::Only13 => &["1.3"],
             Self::Both => &["1.2", "1.3"],
         }
     }

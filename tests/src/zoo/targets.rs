@@ -109,6 +109,8 @@ pub enum Run {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
     Only12,
+    /// It has both, but of TLS 1.2 no secrets can be had, which its plan says.
+    Only13,
     Both,
 }
 

@@ -1,7 +1,7 @@
 //! The rows of the table, by family.
 
 use super::Arm::{Alike, Npm};
-use super::Tls::{self, Both, Only12};
+use super::Tls::{self, Both, Only12, Only13};
 use super::{NSS, Program, Run, Source, Target};
 use crate::zoo::go::Facts;
 
@@ -137,7 +137,7 @@ pub(super) fn openssl() -> Vec<Target> {
         row("openssl-3.2.1-lto", "3.2.1, optimised at link time", crate_of_openssl("openssl-ways", "300.2.3"), "lto/libssl.so", PEER),
         row("openssl-3.2.1-inlined", "3.2.1, its sink inlined", crate_of_openssl("openssl-ways", "300.2.3"), "inlined/libssl.so", PEER),
         // Only looked at: their DWARF is the truth
-        row("openssl-1.1.0f-dwarf", "1.1.0f", crate_of_openssl("openssl-ssl", "110.0.0"), "libssl.so", Run::Look),
+        row("openssl-1.1.0f-dwarf", "1.1.0f", crate_of_openssl("openssl-ssl", "110.0.0"), "libssl.so", Run::Look).on(Alike),
         row("openssl-3.0.8-dwarf", "3.0.8", crate_of_openssl("openssl-ssl", "300.0.13"), "libssl.so", Run::Look),
         row("openssl-3.5.5-dwarf", "3.5.5", crate_of_openssl("openssl-ssl", "300.5.5"), "libssl.so", Run::Look).on(Alike),
         row("openssl-4.0.3-dwarf", "4.0.3", crate_of_openssl("openssl-ssl", "400.0.2"), "libssl.so", Run::Look).on(Alike),
@@ -153,8 +153,9 @@ pub(super) fn boringssl() -> Vec<Target> {
         row("boringssl-bookworm", "Android 13", debian("bookworm", "android-libboringssl"), so, PEER).on(Alike).quick(),
         row("boringssl-trixie", "Android 14", root("trixie", &["android-libboringssl"]), so, ROOT).on(Alike),
         row("boringssl-android12", "Android 12", built("boringssl-crate", "boring-sys", "1.1.1"), "libssl.so", PEER).on(Alike),
-        row("boringssl-android15", "about Android 15", built("boringssl-grpcio", "grpcio", "1.66.2"), "libssl.so", PEER),
-        row("boringssl-android16", "about Android 16", built("boringssl-grpcio", "grpcio", "1.70.0"), "libssl.so", PEER),
+        row("boringssl-android15", "about Android 15", built("boringssl-grpcio", "grpcio", "1.66.2"), "libssl.so", PEER).on(Alike),
+        row("boringssl-android16", "about Android 16", built("boringssl-grpcio", "grpcio", "1.70.0"), "libssl.so", PEER).on(Alike),
+        row("boringssl-android12-inlined", "Android 12, its sink inlined: no secrets of TLS 1.2", built("boringssl-crate-inlined", "boring-sys", "1.1.1"), "libssl.so", Run::Peer(Only13)),
         row("grpcio-1.85.1", "static and stripped", needing(&["typing_extensions"], "grpcio", "1.85.1", ("311", NEW)),
             "grpc/_cython/cygrpc.*.so", program(Program::Grpc)).on(Alike).quick(),
         row("curl-cffi-0.17.0", "static with symbols", needing(&["cffi", "certifi"], "curl_cffi", "0.17.0", ("311", NEW)),
