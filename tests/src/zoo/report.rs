@@ -10,8 +10,9 @@ const HEAD: &str = "\
 
 Written by `make zoo`; do not edit. Each target is fetched from a package registry, `tlscope inspect`
 derives its plan from the machine code, then client and server talk over loopback beside `tlscope
-tls` or `tlscope gnutls`: TLS 1.2 and 1.3 where the library has them, both directions, one byte, 16 KiB and a byte,
-1 MiB.
+tls`, `tlscope gnutls` or `tlscope nss`: TLS 1.2 and 1.3 where the library has them, both directions, one byte, 16 KiB
+and a byte, 1 MiB. Builds for aarch64 are only looked at here; [kernel-support.md](kernel-support.md) has those that were
+run on it.
 
 * **plan**: plaintext in both directions, secrets and the client random were derived, and `tlscope inspect`
   shows each probe with its evidence, with and without `--json`.
