@@ -30,16 +30,14 @@ impl Claim {
         }
         let claimed = self.version.as_ref()?;
         let typed = &claimed.typed;
-        let family_fits = claimed.family.is_none_or(|family| family == plan.family);
-        let (true, Some(number)) = (family_fits, &claimed.number) else {
-            let wrong = format!("--ssl-version {typed:?} does not fit: the image holds {known}");
-            return (!family_fits).then_some(wrong);
-        };
+        let misfit = || format!("--ssl-version {typed:?} does not fit: the image holds {known}");
+        if claimed.family.is_some_and(|family| family != plan.family) {
+            return Some(misfit());
+        }
+        let number = claimed.number.as_ref()?;
         match &plan.version {
             Some(version) if fits(number, version) => None,
-            Some(_) => Some(format!(
-                "--ssl-version {typed:?} does not fit: the image holds {known}"
-            )),
+            Some(_) => Some(misfit()),
             None if claimed.is_of_every_boringssl() => None,
             None => Some(format!(
                 "--ssl-version {typed:?} could not be checked: the image holds {known} of unknown version"
@@ -90,24 +88,16 @@ impl FromStr for SslVersion {
     }
 }
 
-/// `3_0_x` is `3.0.x` is 3.0; a letter may follow the last digits: `1.1.1w`, `1.1.1x` for any.
+/// `3_0_x` is `3.0.x` is 3.0; letters may follow the last digits: `1.1.1w`, `1.1.1x` for any.
 fn number(words: &[&str]) -> Option<String> {
+    const LETTERS_MAX: usize = 2;
     let joined = words.join(".");
-    let parts: Vec<&str> = joined.split('.').collect();
-    let (last, before) = parts.split_last()?;
-    let is_part = |(at, part): (usize, &&str)| is_number(part) || (at > 0 && *part == "x");
-    let digits = last.trim_end_matches(|c: char| c.is_ascii_lowercase());
-    let has_letters = !before.is_empty() && is_number(digits) && last.len() <= digits.len() + 2;
-    (before.iter().enumerate().all(is_part) && (has_letters || is_part((before.len(), last)))).then(
-        || {
-            let told: Vec<&str> = parts
-                .iter()
-                .copied()
-                .take_while(|part| *part != "x")
-                .collect();
-            told.join(".").trim_end_matches('x').to_owned()
-        },
-    )
+    let told = joined.trim_end_matches(".x");
+    let digits = told.trim_end_matches(|c: char| c.is_ascii_lowercase());
+    let letters = told.len() - digits.len();
+    let may_have_letters = digits.contains('.') && letters <= LETTERS_MAX;
+    let is_version = digits.split('.').all(is_number) && (letters == 0 || may_have_letters);
+    is_version.then(|| told.trim_end_matches('x').to_owned())
 }
 
 fn is_number(word: &str) -> bool {
@@ -117,17 +107,13 @@ fn is_number(word: &str) -> bool {
 /// `3.0` is all of 3.0, but not 3.01; `1.1.1` has `1.1.1w`, but `1.1.1z` not `1.1.1za`.
 fn fits(number: &str, version: &str) -> bool {
     let version = version.to_lowercase();
-    let ends_in_digit = number.ends_with(|c: char| c.is_ascii_digit());
-    version.strip_prefix(number).is_some_and(|rest| {
-        let goes_on = |c: char| {
-            if ends_in_digit {
-                c.is_ascii_digit()
-            } else {
-                c.is_ascii_alphabetic()
-            }
-        };
-        !rest.starts_with(goes_on)
-    })
+    let goes_on = if number.ends_with(|c: char| c.is_ascii_digit()) {
+        |c: char| c.is_ascii_digit()
+    } else {
+        |c: char| c.is_ascii_alphabetic()
+    };
+    let rest = version.strip_prefix(number);
+    rest.is_some_and(|rest| !rest.starts_with(goes_on))
 }
 
 #[cfg(test)]
