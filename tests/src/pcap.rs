@@ -361,16 +361,21 @@ const OF_HELLO: [&str; 4] = ["tcp.stream", "ip.src", "ipv6.src", "tcp.srcport"];
 #[track_caller]
 fn clients(rows: &[Vec<String>]) -> Vec<(usize, String)> {
     let of = |row: &Vec<String>| {
-        let address = match (row[1].as_str(), row[2].as_str()) {
-            ("", v6) => format!("[{v6}]"),
-            (v4, _) => v4.to_owned(),
-        };
         let stream = row[0].parse().expect("a stream");
-        (stream, format!("{address}:{}", row[3]))
+        (stream, address(&row[1], &row[2], &row[3]))
     };
     let mut found: Vec<_> = rows.iter().filter(|row| row.len() == 4).map(of).collect();
     found.dedup();
     found
+}
+
+/// As tlscope and the peers write it; a packet has one of the two.
+pub fn address(v4: &str, v6: &str, port: &str) -> String {
+    if v6.is_empty() {
+        format!("{v4}:{port}")
+    } else {
+        format!("[{v6}]:{port}")
+    }
 }
 
 /// What tshark says of a stream that it was told to follow, and what comes behind that.

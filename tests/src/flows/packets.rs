@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{End, Group, STYLES, Shown, Way, as_shown};
 use crate::Tlscope;
-use crate::pcap::{PacketCapture, PcapFile};
+use crate::pcap::{PacketCapture, PcapFile, address};
 use crate::scene::Scene;
 
 /// By the first packets of a connection its ends may not be known yet; those with data wait for
@@ -52,14 +52,6 @@ fn comments(file: &PcapFile) -> Comments {
         found.entry(ends).or_default().push(comment.clone());
     }
     found
-}
-
-fn address(v4: &str, v6: &str, port: &str) -> String {
-    if v6.is_empty() {
-        format!("{v4}:{port}")
-    } else {
-        format!("[{v6}]:{port}")
-    }
 }
 
 impl End {
